@@ -1,0 +1,11 @@
+//! Layers: a change of a file system as a tar archive, written, read and applied.
+//!
+//! [`LayerWriter`] turns entries into a compressed tar in one pass, hashing both forms on the way;
+//! [`diff`] finds the entries of an overlay's upper directory; [`apply`] unpacks a layer into a
+//! directory of its own. Memory stays constant however large a layer is.
+//!
+//! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
+
+mod entry;
+
+pub use entry::{Entry, Kind};

@@ -1,0 +1,8 @@
+//! coracle builds OCI images from Dockerfiles: no daemon, no root.
+
+pub mod dockerfile;
+pub mod layer;
+pub mod oci;
+pub mod plan;
+pub mod progress;
+pub mod sandbox;

@@ -1,0 +1,202 @@
+//! Image references: `[registry/]repository[:tag][@digest]`, normalised on entry.
+//!
+//! The grammar is `oci-spec`'s; this type adds that a digest is one we can compute, and that two
+//! references to the same thing are equal.
+//!
+//! Spec: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>;
+//! rules B001 to B006.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{Digest, ParseDigestError};
+
+/// The name of an image: which registry, which repository, and which tag or digest in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Reference {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+impl Reference {
+    /// The registry's logical name, such as `docker.io` or `localhost:5000`.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository within the registry, such as `library/python`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag. `latest` when neither a tag nor a digest was written (rule B003).
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest. When there is one, it decides; the tag is for people (rule B003).
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// The same repository, with `digest` in place of tag and digest.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self { tag: None, digest: Some(digest), ..self.clone() }
+    }
+
+    /// As people write it: without `docker.io/` and `library/` where those are implied.
+    pub fn familiar(&self) -> String {
+        let full = self.to_string();
+        let Some(rest) = full.strip_prefix("docker.io/") else { return full };
+        rest.strip_prefix("library/").unwrap_or(rest).to_owned()
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        self.tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))?;
+        self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        reference.to_string()
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = ParseReferenceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// Why a text is not an image reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseReferenceError {
+    /// Nothing was written.
+    #[error("an image reference must not be empty")]
+    Empty,
+    /// The repository has upper-case letters (rule B004).
+    #[error("invalid reference format: repository name ({0}) must be lowercase")]
+    UpperCase(String),
+    /// The whole name is 64 hex digits, which would be mistaken for an image ID (rule B004).
+    #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
+    LooksLikeDigest(String),
+    /// The digest is malformed or of an algorithm that we cannot compute (rule B006).
+    #[error("invalid digest in reference `{text}`")]
+    Digest {
+        /// What was written.
+        text: String,
+        /// What is wrong with the digest.
+        source: ParseDigestError,
+    },
+    /// Anything else.
+    #[error("invalid reference format: `{0}`")]
+    Malformed(String),
+}
+
+impl FromStr for Reference {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        use oci_spec::distribution::{ParseError, Reference as Grammar};
+
+        if text.is_empty() {
+            return Err(ParseReferenceError::Empty);
+        }
+        let name = text.split(['@', ':']).next().unwrap_or_default();
+        if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(ParseReferenceError::LooksLikeDigest(text.to_owned()));
+        }
+        let digest =
+            match text.split_once('@') {
+                None => None,
+                Some((_, digest)) => Some(digest.parse().map_err(|source| {
+                    ParseReferenceError::Digest { text: text.to_owned(), source }
+                })?),
+            };
+        let parsed: Grammar = text.parse().map_err(|error| match error {
+            ParseError::NameContainsUppercase => ParseReferenceError::UpperCase(text.to_owned()),
+            _ if name.bytes().any(|b| b.is_ascii_uppercase()) && is_otherwise_valid(text) => {
+                ParseReferenceError::UpperCase(text.to_owned())
+            }
+            _ => ParseReferenceError::Malformed(text.to_owned()),
+        })?;
+        let registry = match parsed.registry() {
+            "index.docker.io" | "registry-1.docker.io" => "docker.io",
+            other => other,
+        };
+        let repository = match parsed.repository() {
+            name if registry == "docker.io" && !name.contains('/') => format!("library/{name}"),
+            name => name.to_owned(),
+        };
+        Ok(Self {
+            registry: registry.to_owned(),
+            repository,
+            tag: parsed.tag().map(str::to_owned),
+            digest,
+        })
+    }
+}
+
+/// Whether `text` would be a reference if it were in lower case.
+fn is_otherwise_valid(text: &str) -> bool {
+    text.to_ascii_lowercase().parse::<oci_spec::distribution::Reference>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(text.parse::<Reference>().map(String::from), Ok(expected.to_owned()), "{text}");
+    }
+
+    #[test]
+    fn b001_only_something_like_a_host_is_a_registry() {
+        check("a/b", "docker.io/a/b:latest");
+        check("localhost/b", "localhost/b:latest");
+        check("a.b/c", "a.b/c:latest");
+        check("a:5000/c", "a:5000/c:latest");
+    }
+
+    #[test]
+    fn b002_docker_hub_has_one_name() {
+        check("python:3.6-slim", "docker.io/library/python:3.6-slim");
+        check("index.docker.io/python", "docker.io/library/python:latest");
+    }
+
+    #[test]
+    fn b003_latest_only_where_nothing_else_is_written() {
+        let digest = Digest::of("");
+        check(&format!("a@{digest}"), &format!("docker.io/library/a@{digest}"));
+        check(&format!("a:1@{digest}"), &format!("docker.io/library/a:1@{digest}"));
+    }
+
+    #[test]
+    fn b004_b006_what_is_not_a_reference_says_why() {
+        let error = |text: &str| text.parse::<Reference>().expect_err(text);
+        assert_eq!(error("Abc"), ParseReferenceError::UpperCase("Abc".into()));
+        assert_eq!(error(""), ParseReferenceError::Empty);
+        let hex = Digest::of("").hex();
+        assert_eq!(error(&hex), ParseReferenceError::LooksLikeDigest(hex.clone()));
+        assert!(matches!(error("a@sha256:12"), ParseReferenceError::Digest { .. }));
+        assert!(matches!(error("a b"), ParseReferenceError::Malformed(_)));
+    }
+
+    #[test]
+    fn a_familiar_name_is_the_short_one() {
+        let reference: Reference = "docker.io/library/python:3".parse().expect("valid");
+        assert_eq!(reference.familiar(), "python:3");
+    }
+}

@@ -1,0 +1,95 @@
+//! What to run, as data.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::ImagePath;
+
+/// A command and its surroundings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The root file system.
+    pub root: RootFs,
+    /// Program (looked up in `PATH` of `env` where it has no slash) and arguments.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory; it is made if it is missing.
+    pub cwd: String,
+    /// Who runs it.
+    pub user: User,
+    /// Whether the command sees the builder's network, or only loopback.
+    pub host_network: bool,
+    /// The host name.
+    pub hostname: String,
+    /// Host files and directories shown inside, each at its target, made if missing and removed
+    /// again so that they are not in the layer.
+    pub binds: Vec<Bind>,
+    /// Temporary file systems: target and size limit in bytes (0 is none).
+    pub tmpfs: Vec<(PathBuf, u64)>,
+    /// What the command reads: empty input, or what `coracle run` was given.
+    pub interactive: bool,
+}
+
+/// The layers that make a root file system, and where changes go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Directories with one layer each, bottom first, in overlayfs format. May be empty.
+    pub lower: Vec<PathBuf>,
+    /// Receives the changes.
+    pub upper: PathBuf,
+    /// Overlayfs's scratch directory, empty, on the same file system as `upper`.
+    pub work: PathBuf,
+}
+
+/// Who runs the command, as the image counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User ID.
+    pub uid: u32,
+    /// Group ID.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// The home directory, for `HOME`.
+    pub home: String,
+}
+
+/// A host path shown inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the image.
+    pub target: PathBuf,
+    /// Whether writes go through.
+    pub writable: bool,
+}
+
+/// Which of a command's two outputs some bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Spec {
+    /// A command as root in `root`, without network, with an empty environment.
+    pub fn new(root: RootFs, args: Vec<String>) -> Self {
+        Self {
+            root,
+            args,
+            env: Vec::new(),
+            cwd: ImagePath::root().to_string(),
+            user: User { home: "/root".to_owned(), ..User::default() },
+            host_network: false,
+            hostname: "buildkitsandbox".to_owned(),
+            binds: Vec::new(),
+            tmpfs: Vec::new(),
+            interactive: false,
+        }
+    }
+}
