@@ -1,7 +1,5 @@
 //! COPY, ADD, WORKDIR and bind mounts: which trees a step reads, and what names its inputs.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +22,7 @@ use crate::oci::Digest;
 use crate::oci::ImagePath;
 use crate::oci::Layer;
 use crate::oci::MediaType;
+use crate::oci::Timestamp;
 use crate::plan::CopyFrom;
 use crate::plan::CopyStep;
 use crate::plan::MountKind;
@@ -32,13 +31,21 @@ use crate::plan::Step;
 use crate::plan::StepKind;
 use crate::snapshot::Committed;
 
+/// Where a layer that is made for a bind mount has its files.
+const MOUNT: &str = "mount";
+
 /// The finished stages and images that a step reads.
 #[derive(Debug, Default)]
 pub(crate) struct Sources(Vec<(CopyFrom, BuiltStage)>);
 
 /// The same, ready to be read.
 #[derive(Default)]
-pub(crate) struct Trees(Vec<(CopyFrom, Arc<dyn Tree>)>);
+pub(crate) struct Trees {
+    /// Stages and images.
+    files: Vec<(CopyFrom, Committed)>,
+    /// All of them, and the contexts.
+    trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+}
 
 impl Sources {
     /// Waits for the stages that `step` reads.
@@ -52,7 +59,7 @@ impl Sources {
             let stage = match from {
                 CopyFrom::Stage(StageId(stage)) => (*earlier[*stage].clone().await?).clone(),
                 CopyFrom::Image(base) => site.bases.stage(base),
-                CopyFrom::Context | CopyFrom::NamedContext(_) => continue,
+                CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch => continue,
             };
             sources.push((from.clone(), stage));
         }
@@ -61,18 +68,22 @@ impl Sources {
 
     /// Makes the sources readable: downloads and unpacks what is not here yet.
     pub(crate) async fn trees(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
+        let mut files = Vec::new();
         let mut trees: Vec<(CopyFrom, Arc<dyn Tree>)> = Vec::new();
         for (from, stage) in &self.0 {
-            trees.push((from.clone(), Arc::new(site.files(stage).await?.view())));
+            let committed = site.files(stage).await?;
+            trees.push((from.clone(), Arc::new(committed.view())));
+            files.push((from.clone(), committed));
         }
         let request = &site.request;
         let context: Arc<dyn Tree> = Arc::clone(&request.context) as _;
         trees.push((CopyFrom::Context, context));
+        trees.push((CopyFrom::Scratch, Arc::new(EmptyTree)));
         for (name, tree) in &request.named_contexts {
             let tree: Arc<dyn Tree> = Arc::clone(tree) as _;
             trees.push((CopyFrom::NamedContext(name.clone()), tree));
         }
-        Ok(Trees(trees))
+        Ok(Trees { files, trees })
     }
 
     /// The stacks of layers that the step reads: they name its inputs without reading them.
@@ -138,7 +149,7 @@ pub(crate) async fn keys(
 
 /// Whether the files are ones of this machine, which nothing but their content names.
 fn is_files(from: &CopyFrom) -> bool {
-    matches!(from, CopyFrom::Context | CopyFrom::NamedContext(_))
+    matches!(from, CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch)
 }
 
 /// A digest of all that the step reads apart from the files of its own stage.
@@ -189,7 +200,7 @@ pub(crate) fn perform(
 
 impl Trees {
     fn get(&self, from: &CopyFrom) -> Option<&dyn Tree> {
-        self.0.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
+        self.trees.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
     }
 
     fn digest(&self, step: &CopyStep) -> Result<Digest, BuildErrorKind> {
@@ -200,7 +211,7 @@ impl Trees {
         &'a self,
         step: &CopyStep,
         below: &'a dyn Tree,
-        created: crate::oci::Timestamp,
+        created: Timestamp,
     ) -> CopyInputs<'a> {
         CopyInputs {
             source: self.get(&step.from),
@@ -210,26 +221,27 @@ impl Trees {
         }
     }
 
-    /// Copies `source` to a directory below `place`, for a bind mount: what `.dockerignore` hides
-    /// must stay hidden, and what the command writes must be lost.
-    pub(crate) fn materialise(
+    /// The layers in which a bind mount finds its files, and the path there.
+    ///
+    /// Files of this machine become a layer first: what `.dockerignore` hides must stay hidden.
+    pub(crate) fn layers(
         &self,
         from: &CopyFrom,
         source: &ImagePath,
-        place: &Path,
         workshop: &Workshop,
-    ) -> Result<PathBuf, BuildErrorKind> {
+    ) -> Result<(Vec<PathBuf>, PathBuf), BuildErrorKind> {
+        if let Some(files) = self.files.iter().find(|(name, _)| name == from) {
+            let path = files.1.view().resolve(source)?;
+            return Ok((files.1.lower().to_vec(), path.relative().to_owned()));
+        }
         let step = whole(from, source);
-        let inputs = self.inputs(&step, &EmptyTree, crate::oci::Timestamp::EPOCH);
+        let inputs = self.inputs(&step, &EmptyTree, Timestamp::EPOCH);
         let mut writer = LayerWriter::new(workshop.store.writer()?, Compression::None, None);
         copy::copy(&step, &inputs, &mut writer)?;
         let written = writer.finish()?;
         let descriptor = written.sink.commit(MediaType::OciLayer(Compression::None))?;
-        let layer = Layer { descriptor, diff_id: written.diff_id };
-        let files = workshop.unpack(&[layer])?;
-        let active = workshop.snapshotter.prepare(&files)?;
-        let _ = (place, active);
-        Ok(files.lower()[0].join("mount"))
+        let files = workshop.unpack(&[Layer { descriptor, diff_id: written.diff_id }])?;
+        Ok((files.lower().to_vec(), PathBuf::from(MOUNT)))
     }
 }
 
@@ -238,7 +250,7 @@ fn whole(from: &CopyFrom, source: &ImagePath) -> CopyStep {
     CopyStep {
         from: from.clone(),
         sources: vec![crate::plan::Source::Path(source.to_string())],
-        destination: "/mount".to_owned(),
+        destination: format!("/{MOUNT}"),
         cwd: "/".to_owned(),
         chown: None,
         chmod: None,

@@ -14,6 +14,7 @@ mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::cache::LocalCache;
 use crate::context::BuildContext;
@@ -32,7 +33,9 @@ use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
 pub use error::{BuildError, BuildErrorKind};
-pub use output::{Delivered, Output};
+pub use output::Destination;
+pub use output::Output;
+pub use resolve::find_image;
 pub use run::run_image;
 pub use summary::Outcome;
 
@@ -109,8 +112,8 @@ impl std::fmt::Debug for Workshop {
 /// # Errors
 ///
 /// All mistakes in the Dockerfile, or the first thing that went wrong after that.
-pub async fn build(request: &Request, workshop: &Workshop) -> Result<Outcome, Vec<BuildError>> {
-    let started = std::time::Instant::now();
+pub async fn build(request: &Arc<Request>, workshop: &Workshop) -> Result<Outcome, Vec<BuildError>> {
+    let started = Instant::now();
     let dockerfile = parse(request)?;
     let bases = resolve::bases(&dockerfile, request, workshop).await?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
@@ -122,9 +125,10 @@ pub async fn build(request: &Request, workshop: &Workshop) -> Result<Outcome, Ve
     }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
     let built = schedule::execute(&site).await.map_err(|error| vec![error])?;
-    let image = output::assemble(&site, &built).map_err(|error| vec![error])?;
-    let delivered = output::deliver(&site, &image, &built).await.map_err(|error| vec![error])?;
-    Ok(Outcome::new(&site, &image, &built, delivered, started.elapsed()))
+    let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
+    let image = output::assemble(&site, &built).map_err(anywhere)?;
+    let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
+    Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {

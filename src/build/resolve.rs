@@ -41,7 +41,7 @@ pub(crate) async fn bases(
             return Ok(known);
         }
         let resolved = missing.iter().map(|missing| async move {
-            let image = resolve(&missing.base, request.pull, workshop).await;
+            let image = find_image(&missing.base, request.pull, workshop).await;
             image.map(|image| (missing.base.clone(), image)).map_err(|kind| kind.at(missing.span))
         });
         let resolved = futures_util::future::try_join_all(resolved).await;
@@ -50,7 +50,11 @@ pub(crate) async fn bases(
 }
 
 /// One image: from the store if it has one of that name, otherwise from the registry.
-pub(crate) async fn resolve(
+///
+/// # Errors
+///
+/// Where neither has it, or it cannot be read.
+pub async fn find_image(
     base: &BaseImage,
     pull: PullPolicy,
     workshop: &Workshop,

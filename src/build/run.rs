@@ -1,7 +1,10 @@
 //! RUN: a root file system, a sandbox around it, and the difference that the command made.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
@@ -25,6 +28,7 @@ use crate::sandbox::Exit;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
 use crate::sandbox::Stream;
+use crate::sandbox::TreeBind;
 use crate::sandbox::User;
 use crate::sandbox::resolve_user;
 use crate::snapshot::Active;
@@ -67,7 +71,7 @@ pub(crate) fn perform(
         },
         &workshop.cancel,
     )?;
-    if exit != Exit::Code(0) {
+    if !exit.success() {
         return Err(failure(step, &exit, &tail));
     }
     commit(workshop, active, site.request.options.source_date_epoch)
@@ -176,27 +180,40 @@ fn add_mounts(
     scratch: &Path,
 ) -> Result<(), BuildErrorKind> {
     for (index, mount) in step.mounts.iter().enumerate() {
-        let target = mount.target.to_path();
+        let target = PathBuf::from(OsStr::from_bytes(mount.target.as_bytes()));
         match &mount.kind {
             MountKind::Tmpfs { size } => spec.tmpfs.push((target, *size)),
             MountKind::Bind { from, source, writable } => {
-                let place = scratch.join(format!("mount-{index}"));
-                let source = trees.materialise(from, source, &place, workshop)?;
-                spec.binds.push(Bind { source, target, writable: *writable });
+                let (lower, path) = trees.layers(from, source, workshop)?;
+                let scratch = if *writable { Some(changes(scratch, index)?) } else { None };
+                spec.trees.push(TreeBind { lower, path, target, scratch });
             }
         }
     }
     Ok(())
 }
 
+/// Two directories that take what a command writes to a bind mount, for as long as it runs.
+fn changes(scratch: &Path, index: usize) -> Result<(PathBuf, PathBuf), BuildErrorKind> {
+    let pair = ["upper", "work"].map(|name| scratch.join(format!("mount-{index}-{name}")));
+    for path in &pair {
+        let made = fs::create_dir(path);
+        made.map_err(|source| BuildErrorKind::Scratch { path: path.clone(), source })?;
+    }
+    let [upper, work] = pair;
+    Ok((upper, work))
+}
+
 fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {
-    let status = match exit {
-        Exit::Code(code) => *code,
-        // As a shell counts.
-        Exit::Signal(signal) => 128 + signal,
-    };
+    // A program that could not be started counts as status 1, after a line that names it (A152).
+    let mut output = tail.text();
+    if let Some(reason) = exit.reason() {
+        output = format!("{output}{reason}");
+    }
+    let status = exit.code();
+    let shown = if exit.reason().is_some() { 1 } else { status };
     let command = step.display.clone();
-    BuildErrorKind::Exit { command, exit: format!("exit code: {status}"), status, output: tail.text() }
+    BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output }
 }
 
 /// The last lines of an output.

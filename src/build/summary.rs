@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::build::Delivered;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
-use crate::build::schedule::Site;
-use crate::image::Assembled;
+use crate::image::StoredImage;
 use crate::oci::Descriptor;
 use crate::oci::ImageId;
-use crate::oci::MediaType;
 use crate::oci::Platform;
 use crate::oci::Reference;
 use crate::transfer::Pushed;
@@ -50,20 +47,17 @@ pub struct LayerCounts {
 
 impl Outcome {
     pub(crate) fn new(
-        site: &Site,
-        image: &Assembled,
+        image: &StoredImage,
         built: &BuiltStage,
-        delivered: Delivered,
+        pushed: Vec<Pushed>,
         took: Duration,
     ) -> Self {
-        let target = site.plan.stages.last().expect("a plan has a target");
-        let manifest = &image.manifest;
         Self {
-            manifest: Descriptor::new(MediaType::OciManifest, manifest.digest(), manifest.size()),
+            manifest: image.descriptor.clone(),
             image_id: ImageId(image.config.digest()),
-            platform: target.config.platform.clone(),
+            platform: image.config.value().platform.clone(),
             layers: counts(built),
-            pushed: delivered.pushed,
+            pushed,
             took,
         }
     }

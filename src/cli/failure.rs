@@ -40,8 +40,7 @@ fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
 }
 
 /// An error of a build that belongs to no Dockerfile.
-pub(crate) fn build_kind(kind: &BuildErrorKind, source: Option<&Source>) -> Failure {
-    let _ = source;
+pub(crate) fn build_kind(kind: &BuildErrorKind) -> Failure {
     let mut diagnostic = Diagnostic::of(kind);
     if let BuildErrorKind::NoSandbox { reason, .. } = kind {
         diagnostic = diagnostic.note("cause", reason);

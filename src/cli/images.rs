@@ -9,6 +9,7 @@ use crate::cli::failure;
 use crate::cli::session::Session;
 use crate::cli::size::human;
 use crate::image;
+use crate::image::StoredImage;
 use crate::oci::Reference;
 
 /// Lists every image with its size.
@@ -16,8 +17,10 @@ pub(crate) fn images(session: &Session<'_>) -> Result<(), Failure> {
     let store = session.store()?;
     let mut rows = vec![["IMAGE", "DIGEST", "SIZE"].map(str::to_owned)];
     for (reference, descriptor) in store.images().map_err(|error| failure::store(&error))? {
-        let size = image::report(&store, &descriptor).map_err(|error| failure::image(&error))?;
-        rows.push([reference.familiar(), descriptor.digest.short(), human(size.total())]);
+        let stored = StoredImage::read(&store, &descriptor);
+        let stored = stored.map_err(|error| failure::image(&error))?;
+        let size = image::report(&stored).iter().map(|layer| layer.size).sum();
+        rows.push([reference.familiar(), descriptor.digest.short(), human(size)]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));

@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
         };
         let snapshots = Snapshotter::new(&store.snapshots_dir(), &store.tmp_dir(), owners, format);
         let snapshotter = snapshots
-            .map_err(|error| failure::build_kind(&BuildErrorKind::from(error), None))?;
+            .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
         Ok(Workshop {
             cache: Arc::new(LocalCache::new(&store)),

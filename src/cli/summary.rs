@@ -6,6 +6,8 @@ use crate::build::Outcome;
 use crate::build::Output;
 use crate::build::Request;
 use crate::cli::size::human;
+use crate::oci::Descriptor;
+use crate::oci::Reference;
 use crate::transfer::Pushed;
 
 /// What `coracle build` made.
@@ -38,6 +40,16 @@ pub(crate) fn build(outcome: &Outcome, request: &Request) {
 /// What `coracle push` did.
 pub(crate) fn push(references: &[Pushed]) {
     print(&pushed(references));
+}
+
+/// An image that `coracle load` read.
+pub(crate) fn loaded(reference: &Reference, descriptor: &Descriptor) {
+    print(&format!("loaded    {reference}@{}\n", descriptor.digest));
+}
+
+/// An image that `coracle load` read, but that nobody can name.
+pub(crate) fn nameless(descriptor: &Descriptor) {
+    print(&format!("skipped   {}: the archive gives it no name\n", descriptor.digest));
 }
 
 fn pushed(references: &[Pushed]) -> String {
