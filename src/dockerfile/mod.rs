@@ -7,11 +7,14 @@
 //! Source: <https://docs.docker.com/reference/dockerfile/>; the rules A001 to A165 that tests cite
 //! are listed in `testdata/README.md`.
 
+mod expand;
 mod instruction;
+mod pattern;
 mod source;
 mod stage;
 mod word;
 
+pub use expand::ExpandErrorKind;
 pub use instruction::*;
 pub use source::{Source, Span, Spanned};
 pub use stage::{Dockerfile, Stage};
