@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    dockerfile::Span,
-    oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp},
-};
+use crate::dockerfile::Span;
+use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
 
 /// What the command line says about the build.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +112,10 @@ pub struct PlannedStage {
 
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and boxes would hide what is in them"
+)]
 pub enum StageBase {
     /// No files at all.
     Scratch,
@@ -184,6 +186,10 @@ pub struct RunMount {
 
 /// The kinds of `RUN --mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and boxes would hide what is in them"
+)]
 pub enum MountKind {
     /// `type=bind`
     Bind {
@@ -203,6 +209,10 @@ pub enum MountKind {
 
 /// Where files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and boxes would hide what is in them"
+)]
 pub enum CopyFrom {
     /// The build context.
     Context,
@@ -212,6 +222,8 @@ pub enum CopyFrom {
     Stage(StageId),
     /// An image.
     Image(BaseImage),
+    /// `--from=scratch`: no files at all.
+    Scratch,
 }
 
 /// Files to copy.
