@@ -276,4 +276,180 @@ mod tests {
         check("/a/", "", "/a/");
         check("/", "../..", "/");
     }
+
+    use crate::plan::testing::{PATH, Setup};
+    use serde_json::json;
+
+    /// The history of the target after the base's.
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        assert_eq!(Setup::default().history(text), expected, "{text}");
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, expected: &str) {
+        assert_eq!(Setup::default().errors(text), [expected], "{text}");
+    }
+
+    #[test]
+    fn a066_to_a081_history_has_buildkits_formats() {
+        let text = r#"FROM busybox
+ARG version=1.0 other
+ENV A=$version B="two words"
+LABEL l="x y" m=$A
+EXPOSE 1234/udp 2375 5000/tcp
+VOLUME /a /b
+STOPSIGNAL SIGINT
+SHELL ["/bin/sh", "-ec"]
+HEALTHCHECK --interval=5m --timeout=3s CMD test x
+WORKDIR /w
+WORKDIR /
+USER 5
+MAINTAINER m
+ONBUILD RUN x
+ENTRYPOINT ["/e", "a b"]
+CMD run
+"#;
+        let expected = [
+            "ARG version=1.0 other",
+            "ENV A=1.0 B=two words",
+            "LABEL l=x y m=1.0",
+            "EXPOSE [1234/udp 2375/tcp 5000/tcp]",
+            "VOLUME [/a /b]",
+            "STOPSIGNAL SIGINT",
+            "SHELL [/bin/sh -ec]",
+            "HEALTHCHECK {Test:[CMD-SHELL test x] Interval:5m0s Timeout:3s StartPeriod:0s \
+             StartInterval:0s Retries:0}",
+            "WORKDIR /w",
+            "WORKDIR /",
+            "USER 5",
+            "MAINTAINER m",
+            "ENTRYPOINT [\"/e\" \"a b\"]",
+            "CMD [\"/bin/sh\" \"-ec\" \"run\"]",
+        ];
+        check(text, &expected);
+        let target = Setup::default().target_of(text);
+        let layers = target.config.history.iter().filter(|entry| !entry.empty_layer).count();
+        assert_eq!((layers, target.steps.len()), (2, 1));
+        assert_eq!(target.config.config.on_build, ["RUN x"]);
+        assert_eq!(target.config.author.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn a022_env_sees_the_values_before_the_line_and_arg_those_before_the_word() {
+        check(
+            "FROM scratch\nENV abc=hello\nENV abc=bye def=$abc\nENV ghi=$abc\nARG one=1 two=[$one]\n",
+            &["ENV abc=hello", "ENV abc=bye def=hello", "ENV ghi=bye", "ARG one=1 two=[1]"],
+        );
+    }
+
+    #[test]
+    fn a036_the_command_line_wins_over_the_default_and_that_over_the_global() {
+        let text = "ARG G=global\nARG H=global\nFROM scratch\nARG G\nARG H=own\nARG P=own\nARG N\n\
+                    ARG TARGETARCH\nARG TARGETOS=mine\n";
+        let history = Setup::default().build_arg("P", "cli").history(text);
+        let expected = [
+            "ARG G=global",
+            "ARG H=own",
+            "ARG P=cli",
+            "ARG N",
+            "ARG TARGETARCH=amd64",
+            "ARG TARGETOS=mine",
+        ];
+        assert_eq!(history, expected);
+    }
+
+    #[test]
+    fn a048_a_missing_path_is_added() {
+        let env = |text: &str| Setup::default().target_of(text).config.config.env;
+        assert_eq!(env("FROM scratch\nENV A=1\n"), [PATH, "A=1"]);
+        assert_eq!(env("FROM busybox\nENV PATH=/x:$PATH\n")[0], PATH.replacen('=', "=/x:", 1));
+    }
+
+    #[test]
+    fn a084_entrypoint_clears_a_cmd_that_is_not_the_stages_own() {
+        let check = |text: &str, expected: Option<&str>| {
+            let cmd = Setup::default().target_of(text).config.config.cmd;
+            assert_eq!(cmd, expected.map(|it| vec![it.to_owned()]), "{text}");
+        };
+        check("FROM busybox\nENTRYPOINT [\"/e\"]\n", None);
+        check("FROM busybox\nCMD [\"mine\"]\nENTRYPOINT [\"/e\"]\n", Some("mine"));
+        check("FROM busybox\nENTRYPOINT [\"/e\"]\nCMD [\"mine\"]\n", Some("mine"));
+        check("FROM busybox AS p\nCMD [\"p\"]\nFROM p\nENTRYPOINT [\"/e\"]\n", None);
+        check("FROM busybox AS p\nCMD [\"p\"]\nFROM p\nUSER 1\n", Some("p"));
+    }
+
+    #[test]
+    fn a085_shell_forms_are_wrapped_in_the_shell_of_the_moment() {
+        let text = "FROM scratch\nENTRYPOINT before\nSHELL [\"/bin/busybox\", \"ash\"]\nCMD after\nSHELL [\"/x\"]\n";
+        let config = Setup::default().target_of(text).config.config;
+        assert_eq!(config.entrypoint.expect("one"), ["/bin/sh", "-c", "before"]);
+        assert_eq!(config.cmd.expect("one"), ["/bin/busybox", "ash", "after"]);
+        assert_eq!(config.shell, ["/x"]);
+    }
+
+    #[test]
+    fn a086_an_empty_entrypoint_is_none_and_an_empty_cmd_is_empty() {
+        let config =
+            Setup::default().target_of("FROM scratch\nENTRYPOINT []\nCMD []\n").config.config;
+        assert_eq!((config.entrypoint, config.cmd), (None, Some(vec![])));
+    }
+
+    #[test]
+    fn a088_expose_splits_after_expansion_and_sorts_as_text() {
+        check(
+            "FROM scratch\nENV P=\"3000 4000/udp\"\nEXPOSE $P 8000-8001 80/TCP 80\n",
+            &["ENV P=3000 4000/udp", "EXPOSE [3000/tcp 4000/udp 80/tcp 80/tcp 8000/tcp 8001/tcp]"],
+        );
+        check_error("FROM scratch\nEXPOSE http\n", "2: invalid containerPort: http");
+    }
+
+    #[test]
+    fn a089_a091_what_cannot_be_is_refused() {
+        check_error("FROM scratch\nSTOPSIGNAL SIGNOPE\n", "2: invalid signal: SIGNOPE");
+        check_error(
+            "FROM scratch\nVOLUME [\"\"]\n",
+            "2: VOLUME specified can not be an empty string",
+        );
+    }
+
+    #[test]
+    fn a092_labels_of_the_command_line_win_and_keys_are_expanded() {
+        let mut setup = Setup::default();
+        setup.options.labels.insert("v".into(), "cli".into());
+        let labels =
+            setup.target_of("FROM scratch\nENV K=k\nLABEL v=1 $K.x=2\n").config.config.labels;
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(labels, [("k.x", "2"), ("v", "cli")]);
+    }
+
+    #[test]
+    fn a063_the_config_of_a_base_is_inherited_but_for_its_triggers() {
+        let setup = Setup::default().image(
+            "base",
+            json!({"Env": ["A=1"], "WorkingDir": "/w", "User": "u", "StopSignal": "SIGQUIT", "OnBuild": ["ENV B=2"]}),
+        );
+        let config = setup.target_of("FROM base\nWORKDIR sub\n").config.config;
+        assert_eq!(config.env, ["A=1", PATH, "B=2"]);
+        assert_eq!((config.working_dir.as_str(), config.user.as_str()), ("/w/sub", "u"));
+        assert!(config.on_build.is_empty());
+    }
+
+    #[test]
+    fn a163_remarks_have_buildkits_names() {
+        let text = "FROM busybox\nMAINTAINER m\nENV TOKEN=x A=$UNSET\nCMD x\nCMD y\nWORKDIR rel\n";
+        let warnings = Setup::default().plan(text).expect("valid").warnings;
+        let rules: Vec<_> = warnings.iter().map(|it| it.rule).collect();
+        let expected = [
+            "MaintainerDeprecated",
+            "SecretsUsedInArgOrEnv",
+            "UndefinedVar",
+            "JSONArgsRecommended",
+            "MultipleInstructionsDisallowed",
+            "JSONArgsRecommended",
+            "WorkdirRelativePath",
+        ];
+        assert_eq!(rules, expected);
+    }
 }

@@ -223,4 +223,94 @@ mod tests {
         check("git://x/y", SourceKind::Git);
         check("ssh://git@x/y", SourceKind::Git);
     }
+
+    use crate::plan::testing::Setup;
+    use crate::plan::{Chmod, CopyFrom, StageId};
+
+    /// The last step of a stage after `FROM busybox AS src` and `FROM busybox`.
+    #[track_caller]
+    fn last(instructions: &str) -> (StepKind, String, String) {
+        let text = format!("FROM busybox AS src\nRUN x\nFROM busybox\n{instructions}\n");
+        let mut target = Setup::default().target_of(&text);
+        let step = target.steps.pop().expect("a step");
+        let created_by = target.config.history.pop().and_then(|it| it.created_by);
+        (step.kind, step.title, created_by.unwrap_or_default())
+    }
+
+    #[track_caller]
+    fn check_error(instruction: &str, expected: &str) {
+        let text = format!("FROM busybox AS one\n{instruction}\nFROM busybox AS two\nFROM one\n");
+        assert_eq!(Setup::default().errors(&text), [format!("2: {expected}")]);
+    }
+
+    #[test]
+    fn a068_history_tells_some_flags_and_values_after_expansion() {
+        let (kind, title, created_by) = last(
+            "ENV D=dest O=1:2\nWORKDIR /w\nCOPY --from=SRC --chown=$O --chmod=0644 --exclude=*.x --parents a b ./$D/",
+        );
+        assert_eq!(created_by, "COPY --parents --chown=1:2 --chmod=0644 a b ./dest/ # buildkit");
+        assert_eq!(title, "COPY --from=SRC --parents --chown=1:2 --chmod=0644 a b ./dest/");
+        let expected = CopyStep {
+            from: CopyFrom::Stage(StageId(0)),
+            sources: vec![Source::Path("a".into()), Source::Path("b".into())],
+            destination: "./dest/".into(),
+            cwd: "/w".into(),
+            chown: Some("1:2".into()),
+            chmod: Some(Chmod::Octal(0o644)),
+            link: false,
+            parents: true,
+            excludes: vec!["*.x".into()],
+        };
+        let StepKind::Copy(step) = kind else { panic!("not a COPY") };
+        assert_eq!(step, expected);
+    }
+
+    #[test]
+    fn a033_a131_heredocs_are_files_expanded_unless_quoted() {
+        let (kind, _, created_by) =
+            last("ENV V=1\nADD --unpack=false <<a <<'b' /d/\nv=$V \"q\"\na\nv=$V\nb");
+        assert_eq!(created_by, "ADD <<a <<b /d/ # buildkit");
+        let StepKind::Add(step) = kind else { panic!("not an ADD") };
+        let inline =
+            |name: &str, text: &str| Source::Inline { name: name.into(), text: text.into() };
+        assert_eq!(step.copy.sources, [inline("a", "v=1 \"q\"\n"), inline("b", "v=$V\n")]);
+        assert_eq!((step.unpack, step.copy.from), (Some(false), CopyFrom::Context));
+    }
+
+    #[test]
+    fn a032_words_do_not_split_after_expansion() {
+        let (kind, ..) = last("ENV F=\"a b\"\nCOPY --link $F /d/");
+        let StepKind::Copy(step) = kind else { panic!("not a COPY") };
+        assert_eq!((step.sources, step.link), (vec![Source::Path("a b".into())], true));
+    }
+
+    #[test]
+    fn a127_link_is_no_link_with_chmod() {
+        let (kind, ..) = last("COPY --link --chmod=+x a /d/");
+        let StepKind::Copy(step) = kind else { panic!("not a COPY") };
+        assert_eq!((step.link, step.chmod), (false, Some(Chmod::Symbolic("+x".into()))));
+    }
+
+    #[test]
+    fn a021_a054_a126_a130_what_cannot_be_copied() {
+        check_error(
+            "COPY --from=$S a b",
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+        );
+        check_error("COPY --from=7 a b", "invalid stage index 7");
+        check_error(
+            "COPY --from=two a b",
+            "cannot copy from stage \"two\", it needs to be defined before current stage \"one\"",
+        );
+        check_error("COPY --from=one a b", "circular dependency detected on stage: one");
+        check_error(
+            "COPY --chmod=64a a b",
+            "invalid chmod parameter: '64a'. it should be octal string and between 0 and 07777",
+        );
+        check_error("COPY https://x/y /", "source can't be a URL for COPY");
+        check_error("COPY git@x:y.git /", "source can't be a git ref for COPY");
+        check_error("ADD https://x/y /", "ADD of a URL is not supported");
+        check_error("ADD https://x/y.git /", "ADD of a git repository is not supported");
+        check_error("ADD --keep-git-dir=true a /", "ADD --keep-git-dir is not supported");
+    }
 }

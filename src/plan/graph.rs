@@ -191,7 +191,7 @@ impl<'a> Graph<'a> {
             }
         };
         match self.stage_named(&name) {
-            Some(index) => Ok(Origin::Stage(index)),
+            Some(index) => Ok(self.origin_of(index)),
             None => self.image(&name, &platform),
         }
     }
@@ -200,13 +200,21 @@ impl<'a> Graph<'a> {
     pub(crate) fn copy_source(&self, name: &str) -> Result<Origin, PlanErrorKind> {
         let Ok(number) = name.parse::<i64>() else { return self.mount_source(name) };
         let index = usize::try_from(number).ok().filter(|it| *it < self.dockerfile.stages.len());
-        index.map(Origin::Stage).ok_or(PlanErrorKind::BadStageIndex(number))
+        index.map(|it| self.origin_of(it)).ok_or(PlanErrorKind::BadStageIndex(number))
+    }
+
+    /// The stage, or what the command line has put in its place.
+    fn origin_of(&self, index: usize) -> Origin {
+        match self.nodes.get(index) {
+            Some(node) if node.replaced => node.base.clone(),
+            _ => Origin::Stage(index),
+        }
     }
 
     /// What `from=name` of a mount means. Numbers are images there.
     pub(crate) fn mount_source(&self, name: &str) -> Result<Origin, PlanErrorKind> {
         match self.stage_named(&name.to_lowercase()) {
-            Some(index) => Ok(Origin::Stage(index)),
+            Some(index) => Ok(self.origin_of(index)),
             None => self.image(name, &self.target_platform),
         }
     }
@@ -345,4 +353,145 @@ impl<'a> Graph<'a> {
 fn familiar(name: &str) -> String {
     let familiar = name.parse::<Reference>().map_or_else(|_| name.to_owned(), |it| it.familiar());
     familiar.strip_suffix(":latest").map_or(familiar.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::plan::testing::Setup;
+
+    /// The names of the stages that are planned, the last one being the target.
+    #[track_caller]
+    fn check(setup: &Setup, text: &str, expected: &[&str]) {
+        let stages = setup.plan(text).expect(text).stages;
+        let names: Vec<_> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(names, expected, "{text}");
+    }
+
+    #[track_caller]
+    fn check_errors(setup: &Setup, text: &str, expected: &[&str]) {
+        assert_eq!(setup.errors(text), expected, "{text}");
+    }
+
+    #[track_caller]
+    fn base(setup: &Setup, text: &str) -> StageBase {
+        setup.target_of(text).base
+    }
+
+    fn image(name: &str, platform: &str) -> StageBase {
+        let reference = name.parse().expect("a reference");
+        let platform = platform.parse().expect("a platform");
+        StageBase::Image(BaseImage { reference, platform })
+    }
+
+    #[test]
+    fn a052_a_stage_wins_over_an_image_but_only_from_its_own_line_on() {
+        let text = "FROM alpine AS first\nFROM busybox AS alpine\nFROM alpine\n";
+        assert_eq!(base(&Setup::default(), text), StageBase::Stage(StageId(0)));
+        let text = "FROM busybox AS busybox\n";
+        assert_eq!(base(&Setup::default(), text), image("busybox", "linux/amd64"));
+    }
+
+    #[test]
+    fn a053_numbers_count_all_stages_and_names_ignore_case() {
+        let setup = Setup::default();
+        let text =
+            "FROM a\nFROM b AS Bb\nFROM c\nFROM scratch\nCOPY --from=1 x y\nCOPY --from=bB x y\n";
+        check(&setup, text, &["bb", "3"]);
+    }
+
+    #[test]
+    fn a052_from_wants_the_lower_case_name() {
+        check_errors(
+            &Setup::default(),
+            "FROM busybox AS Builder\nRUN x\nFROM BUILDER\n",
+            &[
+                "3: failed to parse stage name \"BUILDER\": invalid reference format: repository name (library/BUILDER) must be lowercase",
+            ],
+        );
+    }
+
+    #[test]
+    fn a055_stages_that_need_each_other() {
+        let text =
+            "FROM busybox AS a\nCOPY --from=b /x /x\nFROM busybox AS b\nCOPY --from=a /x /x\n";
+        check_errors(&Setup::default(), text, &["2: circular dependency detected on stage: a"]);
+    }
+
+    #[test]
+    fn a056_of_two_stages_with_one_name_the_later_counts() {
+        let text =
+            "FROM a AS dup\nFROM dup AS next\nFROM b AS dup\nFROM scratch\nCOPY --from=dup x y\n";
+        check(&Setup::default(), text, &["dup", "3"]);
+        let warnings = Setup::default().plan(text).expect("valid").warnings;
+        assert_eq!(
+            warnings[0].message,
+            "Duplicate stage name \"dup\", stage names should be unique"
+        );
+    }
+
+    #[test]
+    fn a057_only_what_the_target_needs_is_planned() {
+        let text =
+            "FROM broken AS broken\nEXPOSE no\nFROM busybox AS one\nFROM one AS two\nFROM two\n";
+        check(&Setup::default().target("TWO"), text, &["one", "two"]);
+    }
+
+    #[test]
+    fn a058_an_unknown_target_suggests_one() {
+        let text = "FROM scratch AS build\nFROM scratch\n";
+        check_errors(
+            &Setup::default().target("bulid"),
+            text,
+            &["2: target stage \"bulid\" could not be found (did you mean build?)"],
+        );
+        check_errors(
+            &Setup::default().target("1"),
+            text,
+            &["2: target stage \"1\" could not be found"],
+        );
+    }
+
+    #[test]
+    fn a038_a059_global_arguments_choose_the_base() {
+        let text =
+            "ARG BASE=nowhere\nARG NEEDED=${M:?not needed}\nARG CHAIN=${BASE}:1\nFROM \"$CHAIN\"\n";
+        let setup = Setup::default().build_arg("BASE", "busybox").build_arg("NEEDED", "x");
+        assert_eq!(base(&setup, text), image("busybox:1", "linux/amd64"));
+        check_errors(
+            &Setup::default(),
+            "ARG BASE\nFROM ${BASE}\nFROM busybox\nCOPY --from=9 a b\n",
+            &["2: base name (${BASE}) should not be blank", "4: invalid stage index 9"],
+        );
+    }
+
+    #[test]
+    fn a060_the_platform_of_a_base() {
+        let setup = Setup::default().platform("linux/arm64");
+        assert_eq!(base(&setup, "FROM a\n"), image("a", "linux/arm64"));
+        let text = "FROM --platform=$BUILDPLATFORM a\n";
+        assert_eq!(base(&setup, text), image("a", "linux/amd64"));
+        check_errors(
+            &setup,
+            "ARG P\nFROM --platform=$P scratch\nFROM --platform=linux/a/b/c scratch\n",
+            &[
+                "2: empty platform value from expression $P",
+                "3: failed to parse platform linux/a/b/c",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_named_context_stands_in_for_a_stage_and_for_an_image() {
+        let mut setup = Setup::default();
+        let contexts = &mut setup.options.named_contexts;
+        contexts.insert("gen".into(), NamedContext::Files);
+        contexts.insert("alpine".into(), NamedContext::Image("mine:2".parse().expect("valid")));
+        let text = "FROM no AS gen\nEXPOSE x\nFROM gen\n";
+        let error = ["3: a stage made of the files of the build context `gen` is not supported"];
+        check_errors(&setup, text, &error);
+        let text = "FROM no AS gen\nEXPOSE x\nFROM alpine:latest\nCOPY --from=gen a b\n";
+        assert_eq!(base(&setup, text), image("mine:2", "linux/amd64"));
+    }
 }

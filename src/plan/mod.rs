@@ -5,11 +5,11 @@
 //! layers' digests. What it needs to know of base images is asked for by [`missing_bases`] and
 //! handed in; the plan never calls back. Nothing here does I/O or reads a clock.
 //!
-//! The story: [`graph`] finds out what each stage starts from and what its `--from`s mean; [`reach`]
+//! The story: `graph` finds out what each stage starts from and what its `--from`s mean; `reach`
 //! walks from the target, takes in ONBUILD triggers, and names the images whose configs are missing;
-//! [`stage`] then goes through the instructions of each stage that is needed, one after the other,
-//! with the variables in force ([`scope`]), and folds them into a config ([`config`]), a history
-//! ([`history`]) and steps ([`run`], [`copy`]).
+//! `stage` then goes through the instructions of each stage that is needed, one after the other,
+//! with the variables in force (`scope`), and folds them into a config (`config`), a history
+//! (`history`) and steps (`run`, `copy`).
 //!
 //! What the config and the history say is BuildKit's, to the letter. Rules A019 to A131 of the
 //! checklist that tests cite.
@@ -34,6 +34,8 @@ mod signal;
 mod stage;
 mod step;
 mod suggest;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 

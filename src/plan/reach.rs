@@ -109,14 +109,14 @@ fn triggers(graph: &Graph<'_>, node: &Node<'_>, known: &Bases) -> Vec<String> {
         Origin::Image(base) => {
             known.get(base).map(|config| config.config.on_build.clone()).unwrap_or_default()
         }
-        Origin::Stage(parent) if !graph.nodes[*parent].replaced => {
+        Origin::Stage(parent) => {
             let text = |instruction: &Instruction| match instruction {
                 Instruction::OnBuild(it) => Some(it.text.clone()),
                 _ => None,
             };
             graph.nodes[*parent].stage.instructions.iter().filter_map(text).collect()
         }
-        Origin::Stage(_) | Origin::Scratch | Origin::Files(_) => Vec::new(),
+        Origin::Scratch | Origin::Files(_) => Vec::new(),
     }
 }
 
@@ -124,4 +124,46 @@ fn sort_and_deduplicate(missing: &mut Vec<MissingBase>) {
     missing.sort_by(|a, b| a.span.cmp(&b.span).then_with(|| a.base.cmp(&b.base)));
     let mut seen = std::collections::BTreeSet::new();
     missing.retain(|it| seen.insert(it.base.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+
+    use crate::plan::testing::Setup;
+    use serde_json::json;
+
+    #[test]
+    fn a096_a097_triggers_run_first_and_once() {
+        let setup = Setup::default().image("base", json!({"OnBuild": ["ENV A=1", "WORKDIR /w"]}));
+        let text = "FROM base AS child\nENV B=$A\nFROM child\nENV C=$B\n";
+        assert_eq!(setup.history(text), ["ENV A=1", "WORKDIR /w", "ENV B=1", "ENV C=1"]);
+    }
+
+    #[test]
+    fn a096_triggers_of_a_stage_of_the_same_file_run_too() {
+        let text = "FROM busybox AS p\nARG W=no\nONBUILD ARG W=yes\nONBUILD RUN $W\nFROM p AS c\n";
+        let expected = ["ARG W=no", "ARG W=yes", "RUN |1 W=yes /bin/sh -c $W # buildkit"];
+        assert_eq!(Setup::default().history(text), expected);
+    }
+
+    #[test]
+    fn a098_triggers_may_need_further_stages_and_images() {
+        let triggers = ["COPY --from=helper /a /a", "RUN --mount=from=alpine,target=/m x"];
+        let setup = Setup::default().image("base", json!({"OnBuild": triggers}));
+        let plan = setup.plan("FROM busybox AS helper\nRUN x\nFROM base\n").expect("valid");
+        let names: Vec<_> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(names, ["helper", "1"]);
+    }
+
+    #[test]
+    fn a099_errors_of_triggers_are_at_from() {
+        let check = |trigger: &str, expected: &str| {
+            let setup = Setup::default().image("base", json!({"OnBuild": [trigger]}));
+            assert_eq!(setup.errors("FROM scratch AS x\nFROM base\n"), [expected], "{trigger}");
+        };
+        check("ENV a=1\nENV b=2", "2: onbuild trigger should be a single expression");
+        check("NONSENSE x", "2: unknown instruction: NONSENSE");
+        check("EXPOSE x", "2: invalid containerPort: x");
+        check("COPY --from=9 a b", "2: invalid stage index 9");
+    }
 }

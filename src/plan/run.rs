@@ -1,6 +1,6 @@
 //! `RUN`: the command, its environment, and what is mounted for it (rules A150 to A160).
 
-use crate::dockerfile::{CommandForm, Heredoc, RunInstruction, Span, Spanned, Word};
+use crate::dockerfile::{CommandForm, Heredoc, RunInstruction, Source, Span, Spanned, Word};
 use crate::oci::ImagePath;
 use crate::plan::graph::Origin;
 use crate::plan::stage::{StagePlanner, id_of};
@@ -67,7 +67,10 @@ impl StagePlanner<'_> {
                     (self.in_shell(only.body.clone()), Vec::new())
                 }
             }
-            several => (self.in_shell(reassembled(text, several)), Vec::new()),
+            several => {
+                let text = reassembled(text, several, &self.graph.dockerfile.source);
+                (self.in_shell(text), Vec::new())
+            }
         }
     }
 
@@ -107,7 +110,7 @@ impl StagePlanner<'_> {
                 writable: fields.writable,
             }
         };
-        Ok(RunMount { span: word.span, kind, target })
+        Ok(RunMount { span: self.place(word.span), kind, target })
     }
 
     /// Stages can be mounted from only if they come before this one (rule A054).
@@ -149,14 +152,23 @@ fn is_heredoc_alone(text: &str) -> bool {
 }
 
 /// The line and the bodies, as they stood, for a shell that knows heredocs (rule A155).
-fn reassembled(line: &str, heredocs: &[Heredoc]) -> String {
+fn reassembled(line: &str, heredocs: &[Heredoc], source: &Source) -> String {
     let mut text = line.to_owned();
     for heredoc in heredocs {
         text.push('\n');
-        text.push_str(&heredoc.body);
+        text.push_str(body_as_written(heredoc, source));
         text.push_str(&heredoc.name);
     }
     text
+}
+
+/// The body with the tabs that `<<-` took away, which the shell will take away as well. A trigger
+/// does not stand in the Dockerfile; its body stays without them.
+fn body_as_written<'a>(heredoc: &'a Heredoc, source: &'a Source) -> &'a str {
+    let written = source.slice(heredoc.span);
+    let stripped: String =
+        written.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect();
+    if heredoc.strip_tabs && stripped == heredoc.body { written } else { &heredoc.body }
 }
 
 /// `RUN` and the command as written; of a heredoc, the first line in brackets.
@@ -187,5 +199,100 @@ mod tests {
         check("<<EOF cat > /x", false);
         check("cat <<EOF", false);
         check("<<A <<B", false);
+    }
+
+    use crate::plan::testing::{PATH, Setup};
+
+    #[track_caller]
+    fn check_args(text: &str, expected: &[&str]) {
+        let run = Setup::default().runs(text).pop().expect("a RUN");
+        assert_eq!(run.args, expected, "{text}");
+    }
+
+    #[track_caller]
+    fn check_error(instruction: &str, expected: &str) {
+        let text =
+            format!("FROM busybox AS early\n{instruction}\nFROM busybox AS late\nFROM early\n");
+        assert_eq!(Setup::default().errors(&text), [format!("2: {expected}")]);
+    }
+
+    #[test]
+    fn a150_shell_and_exec_form() {
+        check_args("FROM busybox\nRUN echo  $A 'q'\n", &["/bin/sh", "-c", "echo  $A 'q'"]);
+        check_args("FROM busybox\nRUN [\"ls\", \"$A b\"]\n", &["ls", "$A b"]);
+        check_args("FROM busybox\nSHELL [\"/x\", \"-e\"]\nRUN a\n", &["/x", "-e", "a"]);
+    }
+
+    #[test]
+    fn a153_the_body_of_a_heredoc_alone_is_the_command() {
+        check_args("FROM busybox\nRUN <<EOF\na\n  b $X\nEOF\n", &["/bin/sh", "-c", "a\n  b $X\n"]);
+        check_args("FROM busybox\nRUN <<-'EOF'\n\ta\n\tEOF\n", &["/bin/sh", "-c", "a\n"]);
+    }
+
+    #[test]
+    fn a154_a_heredoc_with_an_interpreter_is_a_file() {
+        let run = Setup::default().runs("FROM busybox\nRUN <<EOF\n#!/bin/awk -f\nx\nEOF\n");
+        assert_eq!(run[0].args, ["/bin/sh", "-c", "/dev/pipes/EOF"]);
+        assert_eq!(run[0].pipes, [("EOF".to_owned(), "#!/bin/awk -f\nx\n".to_owned())]);
+    }
+
+    #[test]
+    fn a155_any_other_heredoc_is_left_to_the_shell() {
+        check_args(
+            "FROM busybox\nRUN cat <<A > /a && cat 3<<-'B' <&3\none\nA\n\ttwo\n\tB\n",
+            &["/bin/sh", "-c", "cat <<A > /a && cat 3<<-'B' <&3\none\nA\n\ttwo\nB"],
+        );
+    }
+
+    #[test]
+    fn a041_a046_a151_the_environment_is_env_and_arg_and_apart_from_it_the_proxies() {
+        let mut setup = Setup::default().build_arg("http_proxy", "p");
+        setup.options.source_date_epoch = Some(crate::oci::Timestamp::from_seconds(7));
+        let text =
+            "FROM busybox\nARG A=1 B C=\nENV D=2\nUSER u\nWORKDIR /w/\nRUN --network=none x\n";
+        let run = setup.runs(text).pop().expect("a RUN");
+        assert_eq!(run.env, [PATH, "A=1", "C=", "D=2", "SOURCE_DATE_EPOCH=7"]);
+        assert_eq!(run.proxy, ["HTTP_PROXY=p", "http_proxy=p"]);
+        assert_eq!((run.cwd.as_str(), run.user.as_str()), ("/w/", "u"));
+        assert_eq!(run.network, Network::None);
+        assert_eq!(run.display, "/bin/sh -c x");
+        let history = setup.history(text).pop();
+        assert_eq!(history.as_deref(), Some("RUN |3 A=1 B= C= /bin/sh -c x # buildkit"));
+    }
+
+    #[test]
+    fn a157_bind_and_tmpfs_mounts() {
+        let text = "FROM busybox AS tools\nFROM busybox\nWORKDIR /w\nENV D=dir\n\
+            RUN --mount=from=TOOLS,source=a/../b,target=$D --mount=type=tmpfs,target=/t,size=1k x\n";
+        let mounts = Setup::default().runs(text).pop().expect("a RUN").mounts;
+        let bind = MountKind::Bind {
+            from: CopyFrom::Stage(crate::plan::StageId(0)),
+            source: ImagePath::new("/b"),
+            writable: false,
+        };
+        assert_eq!(mounts[0].kind, bind);
+        assert_eq!(mounts[0].target, ImagePath::new("/w/dir"));
+        assert_eq!(mounts[1].kind, MountKind::Tmpfs { size: 1024 });
+    }
+
+    #[test]
+    fn a156_to_a160_what_a_run_cannot_have() {
+        check_error("RUN --mount=type=tmpfs,target=/ x", "invalid mount target \"/\"");
+        check_error("RUN --mount=source=a x", "invalid mount target \"/\"");
+        check_error(
+            "RUN --mount=from=late,target=/m x",
+            "cannot mount from stage \"late\" to \"/m\", stage needs to be defined before current command",
+        );
+        check_error(
+            "RUN --mount=from=$S,target=/m x",
+            "'from' doesn't support variable expansion, define alias stage instead",
+        );
+        check_error("RUN --network=host x", "network.host is not allowed");
+        check_error("RUN --network=bridge x", "invalid network mode \"bridge\"");
+        check_error("RUN --security=insecure x", "security.insecure is not allowed");
+        check_error(
+            "RUN --mount=type=cache,target=/c x",
+            "RUN --mount=type=cache is not supported",
+        );
     }
 }

@@ -127,9 +127,9 @@ pub(crate) fn plan_stage(
     planner.warnings.extend(lint::of_base(graph, node, &planner.state.config.platform));
     let mut errors = Vec::new();
     for planned in instructions {
-        planner.span = planned.span;
+        (planner.span, planner.is_trigger) = (planned.span, planned.is_trigger);
         if let Err(error) = planner.instruction(&planned.instruction) {
-            errors.push(planner.locate(error, planned.is_trigger));
+            errors.push(planner.locate(error));
             // What follows would fail for want of the variable, and not for a reason of its own.
             if matches!(*planned.instruction, Instruction::Arg(_) | Instruction::Env(_)) {
                 break;
@@ -171,6 +171,7 @@ pub(crate) struct StagePlanner<'a> {
     pub(crate) warnings: Vec<Warning>,
     /// The instruction at hand.
     pub(crate) span: Span,
+    is_trigger: bool,
     steps: Vec<Step>,
     undefined: RefCell<Vec<String>>,
 }
@@ -190,6 +191,7 @@ impl<'a> StagePlanner<'a> {
             used: Vec::new(),
             warnings: Vec::new(),
             span: Span::default(),
+            is_trigger: false,
             steps: Vec::new(),
             undefined: RefCell::default(),
         }
@@ -237,6 +239,11 @@ impl<'a> StagePlanner<'a> {
         value
     }
 
+    /// Where a part of the instruction is. The parts of a trigger stand in no file.
+    pub(crate) fn place(&self, span: Span) -> Span {
+        if self.is_trigger { self.span } else { span }
+    }
+
     /// An error at the instruction at hand.
     pub(crate) fn error(&self, kind: impl Into<PlanErrorKind>) -> PlanError {
         kind.into().at(self.span)
@@ -261,11 +268,11 @@ impl<'a> StagePlanner<'a> {
 
     /// Errors are on the first line of their instruction, as in BuildKit: a word counts only if
     /// it stands there too, and in a trigger it stands nowhere.
-    fn locate(&self, mut error: PlanError, is_trigger: bool) -> PlanError {
+    fn locate(&self, mut error: PlanError) -> PlanError {
         let source = &self.graph.dockerfile.source;
         let between = Span { start: self.span.start, end: error.span.start };
         let inside = between.end >= self.span.start && error.span.end <= self.span.end;
-        if is_trigger || !inside || source.slice(between).contains('\n') {
+        if self.is_trigger || !inside || source.slice(between).contains('\n') {
             error.span = self.span;
         }
         error
@@ -278,5 +285,66 @@ impl<'a> StagePlanner<'a> {
                 self.warn("UndefinedVar", message);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use crate::plan::testing::Setup;
+
+    #[test]
+    fn a043_a044_a_child_inherits_args_but_env_comes_back() {
+        let text = "FROM busybox AS parent\nENV M=env\nARG M=arg C=red\nRUN x\nFROM parent\nLABEL m=$M c=$C\nRUN y\n";
+        let history = Setup::default().history(text);
+        let run = "RUN |2 M=arg C=red /bin/sh -c x # buildkit";
+        assert_eq!(
+            history[2..],
+            [run, "LABEL m=env c=red", "RUN |2 M=env C=red /bin/sh -c y # buildkit"]
+        );
+    }
+
+    #[test]
+    fn a061_scratch_has_the_targets_platform_and_a_path() {
+        let target = Setup::default().platform("linux/arm").target_of("FROM scratch\n");
+        assert_eq!(target.config.platform.to_string(), "linux/arm/v7");
+        assert_eq!(target.config.config.working_dir, "/");
+        assert_eq!(target.base, crate::plan::StageBase::Scratch);
+    }
+
+    #[test]
+    fn a064_history_is_that_of_the_chain_alone() {
+        let text = "FROM busybox AS other\nRUN o\nFROM busybox AS base\nRUN b\nFROM base\nCOPY --from=other a b\n";
+        let target = Setup::default().target_of(text);
+        assert_eq!((target.inherited_history, target.steps.len()), (1, 1));
+        let history: Vec<_> =
+            target.config.history.iter().filter_map(|it| it.created_by.as_deref()).collect();
+        assert_eq!(history, ["the base", "RUN /bin/sh -c b # buildkit", "COPY a b # buildkit"]);
+    }
+
+    #[test]
+    fn a065_the_bases_platform_counts_unless_one_is_asked_for() {
+        let check = |setup: &Setup, expected: &str| {
+            let target = setup.target_of("FROM --platform=linux/arm64/v8 a\n");
+            assert_eq!(target.config.platform.to_string(), expected);
+        };
+        check(&Setup::default(), "linux/arm64");
+        check(&Setup::default().platform("linux/arm/v7"), "linux/arm/v7");
+    }
+
+    #[test]
+    fn a161_errors_are_on_the_first_line_of_their_instruction() {
+        let errors = Setup::default().errors("FROM scratch\nLABEL a=1 \\\n b=${}\nEXPOSE x\n");
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].starts_with("2: failed to process"), "{errors:?}");
+        assert_eq!(errors[1], "4: invalid containerPort: x");
+    }
+
+    #[test]
+    fn what_people_see_of_a_step_is_one_line() {
+        let text = "FROM busybox\nRUN a \\\n    && b\nRUN <<EOF\none\ntwo\nEOF\nWORKDIR /w\n";
+        let titles: Vec<_> =
+            Setup::default().target_of(text).steps.into_iter().map(|it| it.title).collect();
+        assert_eq!(titles, ["RUN a && b", "RUN <<EOF (one...)", "WORKDIR /w"]);
     }
 }
