@@ -39,6 +39,10 @@ impl Word {
     /// Expands variables and removes quotes: one word in, one string out (rules A023 to A031).
     ///
     /// `lookup` gives the value of a variable, `None` if it is unset.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake in the word, or a `${name:?message}` whose variable is not set.
     pub fn expand(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
         expand(&self.raw, Dialect::word(self.escape), lookup)
             .map(|expanded| expanded.text)
@@ -48,6 +52,10 @@ impl Word {
     /// Expands, then splits at unquoted white space (rule A032: `EXPOSE` alone does this).
     ///
     /// Empty words are left out, quoted or not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`expand`](Self::expand).
     pub fn expand_and_split(
         &self,
         lookup: &dyn Fn(&str) -> Option<String>,
@@ -60,6 +68,10 @@ impl Word {
     /// Expands variables but keeps quotes: the body of an unquoted `COPY` heredoc (rule A033).
     ///
     /// The escape character of a body is always the backslash (rule A005).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`expand`](Self::expand), but for unclosed quotes.
     pub fn expand_body(
         &self,
         lookup: &dyn Fn(&str) -> Option<String>,
