@@ -65,7 +65,7 @@ impl StagePlanner<'_> {
 
     /// `CMD` (rules A077, A085, A086).
     pub(crate) fn cmd(&mut self, it: &CommandInstruction) {
-        self.use_once("CMD");
+        self.state.has_own_cmd = true;
         let args = self.command("CMD", &it.command);
         self.record(format!("CMD {}", go_format::quoted_list(&args)));
         let config = &mut self.state.config.config;
@@ -75,14 +75,11 @@ impl StagePlanner<'_> {
 
     /// `ENTRYPOINT`: a `CMD` that is not this stage's own goes away (rules A078, A084).
     pub(crate) fn entrypoint(&mut self, it: &CommandInstruction) {
-        self.use_once("ENTRYPOINT");
         let args = self.command("ENTRYPOINT", &it.command);
         self.record(format!("ENTRYPOINT {}", go_format::quoted_list(&args)));
-        let has_own_cmd = self.used.iter().any(|(keyword, _)| *keyword == "CMD");
-        let config = &mut self.state.config.config;
-        config.entrypoint = Some(args).filter(|args| !args.is_empty());
-        if !has_own_cmd {
-            config.cmd = None;
+        self.state.config.config.entrypoint = Some(args).filter(|args| !args.is_empty());
+        if !self.state.has_own_cmd {
+            self.state.config.config.cmd = None;
         }
     }
 
@@ -110,7 +107,6 @@ impl StagePlanner<'_> {
 
     /// `HEALTHCHECK` (rules A079, A087).
     pub(crate) fn healthcheck(&mut self, it: &HealthcheckInstruction) {
-        self.use_once("HEALTHCHECK");
         let check = match &it.check {
             None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
             Some(check) => Healthcheck {
@@ -195,7 +191,6 @@ impl StagePlanner<'_> {
 
     /// `MAINTAINER` (rule A093).
     pub(crate) fn maintainer(&mut self, it: &TextInstruction) {
-        self.warn("MaintainerDeprecated", lint::MAINTAINER.to_owned());
         self.record(format!("MAINTAINER {}", it.text));
         self.state.config.author = Some(it.text.clone());
     }
@@ -229,17 +224,6 @@ impl StagePlanner<'_> {
     pub(crate) fn cwd(&self) -> String {
         let written = &self.state.config.config.working_dir;
         if written.is_empty() { "/".to_owned() } else { written.clone() }
-    }
-
-    fn use_once(&mut self, keyword: &'static str) {
-        let span = self.span;
-        match self.used.iter_mut().find(|(used, _)| *used == keyword) {
-            Some((_, earlier)) => {
-                let earlier = std::mem::replace(earlier, span);
-                self.warnings.push(lint::used_twice(keyword, earlier));
-            }
-            None => self.used.push((keyword, span)),
-        }
     }
 
     fn warn_of_secret(&mut self, keyword: &str, name: &str) {

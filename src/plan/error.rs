@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::dockerfile::{ExpandError, Span};
+use crate::dockerfile::{ExpandError, ParseErrorKind, Span};
 use crate::oci::{ParsePlatformError, ParseReferenceError};
 use crate::plan::expose::PortError;
 use crate::plan::mount::MountError;
@@ -121,17 +121,14 @@ pub enum PlanErrorKind {
     /// A config that the caller did not provide.
     #[error("the config of the base image {0} is not known")]
     MissingBase(String),
-    /// The trigger of a base image is not one valid instruction (rule A099).
-    #[error("{message}")]
+    /// The ONBUILD trigger of a base is not one valid instruction (rule A099).
+    #[error("{kind}")]
     Trigger {
         /// The trigger.
         trigger: String,
         /// What is wrong with it.
-        message: String,
+        kind: ParseErrorKind,
     },
-    /// A trigger holds more or fewer than one instruction (rule A099).
-    #[error("onbuild trigger should be a single expression")]
-    TriggerNotSingle(String),
     /// `EXPOSE` of something that is no port.
     #[error(transparent)]
     Port(PortError),
@@ -162,6 +159,14 @@ pub enum PlanErrorKind {
     /// `--network=host` and `--security=insecure` need a permission that nobody can give (A160).
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
+    /// A remark that `# check=error=true` makes an error (rule A164).
+    #[error("lint violation found for rules: {rule} ({message})")]
+    Violation {
+        /// The check.
+        rule: &'static str,
+        /// The remark.
+        message: String,
+    },
     /// Something that BuildKit has and coracle has not.
     #[error("{feature} is not supported")]
     NotSupported {
@@ -208,6 +213,12 @@ impl PlanErrorKind {
             Self::NotSupported { alternative, .. } => alternative,
             Self::Expand(error) => return error.hint(),
             Self::Mount(error) => return error.hint(),
+            Self::Trigger { trigger, .. } => {
+                return Some(format!("the base image has `ONBUILD {trigger}`"));
+            }
+            Self::Violation { rule, .. } => {
+                return Some(format!("mend it, or put `# check=skip={rule}` above the line"));
+            }
             Self::Port(_) => "write `80`, `80/udp` or `8000-8010`",
             _ => return None,
         };

@@ -4,12 +4,13 @@
 //! is pulled. Stages that the target does not need are checked as well, as in BuildKit; only their
 //! images are not asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dockerfile::{ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Stage};
+use crate::dockerfile::{
+    ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Stage, nearest,
+};
 use crate::oci::{ParseReferenceError, Platform, Reference};
 use crate::plan::scope::Scope;
-use crate::plan::suggest::nearest;
 use crate::plan::{
     BaseImage, CopyFrom, NamedContext, PlanError, PlanErrorKind, PlanOptions, StageBase, StageId,
 };
@@ -99,7 +100,7 @@ impl<'a> Graph<'a> {
             nodes: Vec::new(),
             target: dockerfile.stages.len().saturating_sub(1),
         };
-        graph.set_globals().map_err(|error| vec![error])?;
+        graph.globals = graph.global_scope(&options.build_args).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         for index in 0..dockerfile.stages.len() {
             if let Err(error) = graph.add_stage(index) {
@@ -117,38 +118,33 @@ impl<'a> Graph<'a> {
     }
 
     /// The automatic arguments, then the ones before the first `FROM` (rule A038).
-    fn set_globals(&mut self) -> Result<(), PlanError> {
+    pub(crate) fn global_scope(
+        &self,
+        build_args: &BTreeMap<String, String>,
+    ) -> Result<Scope, PlanError> {
         let last = self.dockerfile.stages.last().and_then(|stage| stage.name.as_ref());
         let target = match self.options.target.as_deref() {
             None | Some("") => last.map_or("", |name| name.value.as_str()),
             Some(name) => name,
         };
-        self.globals = builtin::platform_args(
+        let mut scope = builtin::platform_args(
             &self.options.build_platform.normalised(),
             &self.target_platform,
             target,
             &self.options.build_args,
         );
         if let Some(epoch) = self.options.source_date_epoch {
-            self.globals.set("SOURCE_DATE_EPOCH", &epoch.seconds.to_string());
+            scope.set("SOURCE_DATE_EPOCH", &epoch.seconds.to_string());
         }
         for instruction in &self.dockerfile.global_args {
             for arg in &instruction.args {
-                let value = self.global_value(arg).map_err(|kind| kind.at(instruction.span))?;
-                if let Some(value) = value {
-                    self.globals.set(&arg.name.value, &value);
+                let value = global_value(arg, build_args, &scope);
+                if let Some(value) = value.map_err(|kind| kind.at(instruction.span))? {
+                    scope.set(&arg.name.value, &value);
                 }
             }
         }
-        Ok(())
-    }
-
-    fn global_value(&self, arg: &ArgDeclaration) -> Result<Option<String>, PlanErrorKind> {
-        if let Some(value) = self.options.build_args.get(&arg.name.value) {
-            return Ok(Some(value.clone()));
-        }
-        let lookup = |name: &str| self.globals.get(name).map(str::to_owned);
-        Ok(arg.default.as_ref().map(|word| word.expand(&lookup)).transpose()?)
+        Ok(scope)
     }
 
     /// Adds the next stage, even if it has an error, so that later ones keep their numbers.
@@ -280,7 +276,8 @@ impl<'a> Graph<'a> {
         }
         let names = self.nodes.iter().filter(|node| node.stage.name.is_some());
         let names: Vec<String> = names.map(|node| node.name.clone()).collect();
-        let nearest = nearest(target, names.iter().map(String::as_str)).map(str::to_owned);
+        let options: Vec<&str> = names.iter().map(String::as_str).collect();
+        let nearest = nearest(target, &options).map(str::to_owned);
         let kind = PlanErrorKind::UnknownTarget { target: target.clone(), nearest, names };
         Err(kind.at(self.dockerfile.stages.last().map_or(Span::default(), |it| it.from.span)))
     }
@@ -347,6 +344,19 @@ impl<'a> Graph<'a> {
         path.pop();
         None
     }
+}
+
+/// The command line's value, or the default.
+fn global_value(
+    arg: &ArgDeclaration,
+    build_args: &BTreeMap<String, String>,
+    scope: &Scope,
+) -> Result<Option<String>, PlanErrorKind> {
+    if let Some(value) = build_args.get(&arg.name.value) {
+        return Ok(Some(value.clone()));
+    }
+    let lookup = |name: &str| scope.get(name).map(str::to_owned);
+    Ok(arg.default.as_ref().map(|word| word.expand(&lookup)).transpose()?)
 }
 
 /// A context's name as BuildKit compares it: as people write an image, without `:latest`.

@@ -1,37 +1,31 @@
 //! Remarks: BuildKit's checks, by their names and in their words (rule A163).
 //!
-//! Only the checks that follow from planning are here. None of them stops a build.
+//! Here are the checks that follow from planning. What can be seen in the text alone is the parser's.
 
-use std::collections::BTreeSet;
-
-use crate::dockerfile::{Dockerfile, Span};
+use crate::dockerfile::{Dockerfile, Warning, nearest};
 use crate::oci::Platform;
-use crate::plan::Warning;
 use crate::plan::graph::{Graph, Node, Origin};
 use crate::plan::scope::Scope;
-use crate::plan::suggest::nearest;
+use crate::plan::{PlanError, PlanErrorKind};
 
-/// `MaintainerDeprecated`
-pub(crate) const MAINTAINER: &str = "Maintainer instruction is deprecated in favor of using label";
-
-/// `DuplicateStageName` and `ReservedStageName` (rule A056).
-pub(crate) fn of_stage_names(dockerfile: &Dockerfile) -> Vec<Warning> {
-    let mut seen = BTreeSet::new();
-    let mut warnings = Vec::new();
-    for stage in &dockerfile.stages {
-        let Some(name) = &stage.name else { continue };
-        let (name, span) = (name.value.as_str(), stage.from.span);
-        if matches!(name, "scratch" | "context") {
-            let message =
-                format!("Stage name should not use the same name as reserved stage {name:?}");
-            warnings.push(Warning { rule: "ReservedStageName", message, span });
-        }
-        if !seen.insert(name) {
-            let message = format!("Duplicate stage name {name:?}, stage names should be unique");
-            warnings.push(Warning { rule: "DuplicateStageName", message, span });
-        }
+/// All remarks that the Dockerfile wants to hear, in the order of its lines (rule A164).
+///
+/// # Errors
+///
+/// With `# check=error=true`, each of them.
+pub(crate) fn wanted(
+    dockerfile: &Dockerfile,
+    planned: Vec<Warning>,
+) -> Result<Vec<Warning>, Vec<PlanError>> {
+    let planned = planned.into_iter().filter(|it| dockerfile.checks.wants(it.rule, it.span));
+    let mut warnings: Vec<Warning> = dockerfile.warnings.iter().cloned().chain(planned).collect();
+    warnings.sort_by_key(|warning| warning.span.start);
+    if warnings.is_empty() || !dockerfile.checks.fatal {
+        return Ok(warnings);
     }
-    warnings
+    let violation =
+        |it: Warning| PlanErrorKind::Violation { rule: it.rule, message: it.message }.at(it.span);
+    Err(warnings.into_iter().map(violation).collect())
 }
 
 /// `InvalidBaseImagePlatform` (rule A060).
@@ -73,14 +67,6 @@ pub(crate) fn expose_host(port: &str) -> String {
     )
 }
 
-/// `MultipleInstructionsDisallowed`, at the instruction that does not count.
-pub(crate) fn used_twice(keyword: &str, earlier: Span) -> Warning {
-    let message = format!(
-        "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
-    );
-    Warning { rule: "MultipleInstructionsDisallowed", message, span: earlier }
-}
-
 /// `SecretsUsedInArgOrEnv`
 pub(crate) fn secret(keyword: &str, name: &str) -> String {
     format!("Do not use ARG or ENV instructions for sensitive data ({keyword} {name:?})")
@@ -108,7 +94,7 @@ pub(crate) fn looks_secret(name: &str) -> bool {
 
 /// `UndefinedVar`
 pub(crate) fn undefined(name: &str, scope: &Scope) -> String {
-    let nearest = nearest(name, scope.names());
+    let nearest = nearest(name, &scope.names().collect::<Vec<_>>());
     let suggestion = nearest.map(|it| format!(" (did you mean ${it}?)")).unwrap_or_default();
     format!("Usage of undefined variable '${name}'{suggestion}")
 }

@@ -25,6 +25,7 @@ mod go_format;
 mod graph;
 mod history;
 mod lint;
+mod lint_from;
 mod mount;
 mod onbuild;
 mod reach;
@@ -33,7 +34,6 @@ mod scope;
 mod signal;
 mod stage;
 mod step;
-mod suggest;
 #[cfg(test)]
 mod testing;
 
@@ -86,7 +86,7 @@ pub fn plan(
 
     let ids = reached.stages.keys().enumerate().map(|(id, index)| (*index, StageId(id))).collect();
     let mut states: BTreeMap<usize, StageState> = BTreeMap::new();
-    let mut plan = Plan { stages: Vec::new(), warnings: lint::of_stage_names(dockerfile) };
+    let mut plan = Plan { stages: Vec::new(), warnings: lint_from::check(&graph) };
     let mut errors = Vec::new();
     for (index, instructions) in &reached.stages {
         // Without a state, the stage that it starts from has errors of its own.
@@ -105,5 +105,6 @@ pub fn plan(
     if let Some(target) = plan.stages.last_mut() {
         finish_target(&mut target.config, options);
     }
+    plan.warnings = lint::wanted(dockerfile, plan.warnings)?;
     Ok(plan)
 }

@@ -3,10 +3,9 @@
 //! The fields are read twice, as in BuildKit: once for `from`, before it is known which variables
 //! are in force, and once with all of them expanded. The messages are BuildKit's.
 
-use crate::dockerfile::{ExpandError, Word};
+use crate::dockerfile::{ExpandError, Word, nearest};
 use crate::plan::csv::{self, CsvError};
 use crate::plan::error::suggestion;
-use crate::plan::suggest::nearest;
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARING: [&str; 3] = ["shared", "private", "locked"];
@@ -218,7 +217,7 @@ impl Fields {
             "uid" => self.file.push(number("uid", &value, 10)?),
             "gid" => self.file.push(number("gid", &value, 10)?),
             _ => {
-                let nearest = nearest(key, KEYS).map(str::to_owned);
+                let nearest = nearest(key, &KEYS).map(str::to_owned);
                 let (key, field) = (key.to_owned(), field.to_owned());
                 return Err(MountError::UnknownKey { key, field, nearest });
             }
@@ -249,7 +248,7 @@ fn mount_type(value: String) -> Result<String, MountError> {
     if TYPES.contains(&kind.as_str()) {
         return Ok(kind);
     }
-    let nearest = nearest(&value, TYPES).map(str::to_owned);
+    let nearest = nearest(&value, &TYPES).map(str::to_owned);
     Err(MountError::UnknownType { kind: value, nearest })
 }
 
@@ -258,7 +257,7 @@ fn sharing(value: String) -> Result<String, MountError> {
     if SHARING.contains(&sharing.as_str()) {
         return Ok(sharing);
     }
-    let nearest = nearest(&value, SHARING).map(str::to_owned);
+    let nearest = nearest(&value, &SHARING).map(str::to_owned);
     Err(MountError::UnknownSharing { sharing: value, nearest })
 }
 

@@ -92,7 +92,7 @@ fn instructions<'a>(
                 span,
                 is_trigger: true,
             }),
-            Err(kind) => errors.push(kind.at(span)),
+            Err(kinds) => errors.extend(kinds.into_iter().map(|kind| kind.at(span))),
         }
     }
     planned.extend(node.stage.instructions.iter().map(|instruction| Planned {

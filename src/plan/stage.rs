@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::dockerfile::{ExpandError, Instruction, Span, Word};
+use crate::dockerfile::{ExpandError, Instruction, Span, Warning, Word};
 use crate::oci::{ContainerConfig, ImageConfig, Platform};
 use crate::plan::graph::{Graph, Origin};
 use crate::plan::history::{MakesLayer, entry};
 use crate::plan::reach::Planned;
 use crate::plan::scope::{Scope, set_in_config, split_pair};
 use crate::plan::{
-    Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, Warning,
+    Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind,
 };
 use crate::plan::{config, lint};
 
@@ -33,6 +33,8 @@ pub(crate) struct StageState {
     pub(crate) inherited_history: usize,
     /// Whether this Dockerfile has set a working directory.
     pub(crate) workdir_set: bool,
+    /// Whether the stage has a `CMD` of its own (rule A084).
+    pub(crate) has_own_cmd: bool,
 }
 
 /// The state in which a stage starts; `None` if its parent is not among `states`.
@@ -47,6 +49,7 @@ pub(crate) fn start(
         Origin::Image(base) => of_image(bases.get(base)?),
         Origin::Stage(parent) => states.get(parent)?.clone(),
     };
+    state.has_own_cmd = false;
     let container = &mut state.config.config;
     // Triggers have become instructions of this stage (rules A063, A097).
     container.on_build.clear();
@@ -165,8 +168,6 @@ pub(crate) struct StagePlanner<'a> {
     pub(crate) ids: &'a BTreeMap<usize, StageId>,
     /// What the instructions so far have made.
     pub(crate) state: StageState,
-    /// The stage's own `CMD`, `ENTRYPOINT` and `HEALTHCHECK` so far: keyword and place.
-    pub(crate) used: Vec<(&'static str, Span)>,
     /// Remarks so far.
     pub(crate) warnings: Vec<Warning>,
     /// The instruction at hand.
@@ -188,7 +189,6 @@ impl<'a> StagePlanner<'a> {
             index,
             ids,
             state,
-            used: Vec::new(),
             warnings: Vec::new(),
             span: Span::default(),
             is_trigger: false,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dockerfile::Span;
+use crate::dockerfile::{Span, Warning};
 use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
 
 /// What the command line says about the build.
@@ -77,17 +77,6 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// What a careful person would want to be told, in no way fatal.
     pub warnings: Vec<Warning>,
-}
-
-/// A remark about a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// BuildKit's name of the check, such as `MaintainerDeprecated`.
-    pub rule: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// Where.
-    pub span: Span,
 }
 
 /// One stage.
