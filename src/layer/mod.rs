@@ -7,5 +7,7 @@
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
 mod entry;
+mod tree;
 
 pub use entry::{Entry, Kind};
+pub use tree::{EmptyTree, Node, Tree, TreeError};
