@@ -6,8 +6,16 @@
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
+mod compress;
 mod entry;
+mod error;
+mod header;
+mod pax;
 mod tree;
+mod whiteout;
+mod write;
 
 pub use entry::{Entry, Kind};
+pub use error::LayerError;
 pub use tree::{EmptyTree, Node, Tree, TreeError};
+pub use write::{LayerWriter, Written};
