@@ -13,18 +13,88 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::oci::{Descriptor, Document, ImageIndex, MediaType, Reference};
-use crate::store::StoreError;
 use crate::store::publish::{Durability, replace};
+use crate::store::{Store, StoreError, lock};
 
 /// The annotation that names an image in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Room for some fifty thousand tags; a larger file is a mistake or an attack.
 const LIMIT: u64 = 16 << 20;
+
+/// Names.
+impl Store {
+    /// Makes `reference` name this image, whose manifest or index is in the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if the manifest is not in the store.
+    pub fn tag(&self, reference: &Reference, image: &Descriptor) -> Result<(), StoreError> {
+        if !self.has(image) {
+            return Err(StoreError::Missing(image.digest));
+        }
+        self.change_index(|index| set(index, reference, image))
+    }
+
+    /// Takes the name away. What it named stays until [`prune`](Self::prune).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchImage`] if nothing had that name.
+    pub fn untag(&self, reference: &Reference) -> Result<(), StoreError> {
+        if self.change_index(|index| remove(index, reference))? {
+            return Ok(());
+        }
+        Err(StoreError::NoSuchImage(reference.clone()))
+    }
+
+    /// What `reference` names here. The descriptor has no annotation of the store's own.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `index.json` cannot be read.
+    pub fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, StoreError> {
+        Ok(self.images()?.into_iter().find(|(name, _)| name == reference).map(|(_, image)| image))
+    }
+
+    /// All images that have a name, by name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `index.json` cannot be read.
+    pub fn images(&self) -> Result<Vec<(Reference, Descriptor)>, StoreError> {
+        let index = read(&self.index_path())?;
+        let mut images: Vec<_> = index
+            .manifests
+            .into_iter()
+            .filter_map(|mut entry| {
+                let name = name(&entry)?;
+                entry.annotations.remove(REF_NAME);
+                Some((name, entry))
+            })
+            .collect();
+        images.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(images)
+    }
+
+    fn change_index<T>(&self, change: impl FnOnce(&mut ImageIndex) -> T) -> Result<T, StoreError> {
+        let lock = lock(&self.root)?;
+        let path = self.index_path();
+        let mut index = read(&path)?;
+        let result = change(&mut index);
+        write(&path, &self.workspace.path("index"), index)?;
+        drop(lock);
+        Ok(result)
+    }
+
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+}
 
 /// Reads the file; one that is not there is an empty list.
 pub(crate) fn read(path: &Path) -> Result<ImageIndex, StoreError> {
@@ -119,5 +189,38 @@ mod tests {
         let latest: Reference = "latest".parse().expect("valid");
         set(&mut index, &latest, &image("2"));
         assert_eq!(index.manifests.len(), 2);
+    }
+
+    #[test]
+    fn a_hostile_list_is_an_error_and_not_a_crash() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(root.path()).expect("a new store");
+        let path = root.path().join("index.json");
+        let image = store.put(b"x", MediaType::OciManifest).expect("space");
+        let name = "a".parse().expect("valid");
+        let deep = "[".repeat(1 << 20);
+        let negative = r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","size":-1,"digest":
+            "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]}"#;
+        for text in ["", "{", "[]", "null", &deep, negative] {
+            std::fs::write(&path, text).expect("writable");
+            let error = store.tag(&name, &image).expect_err(text);
+            assert!(matches!(error, StoreError::Index { .. }), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).expect("readable"), text, "left as it was");
+        }
+        File::create(&path).and_then(|file| file.set_len(LIMIT + 1)).expect("a sparse file");
+        assert!(matches!(store.images(), Err(StoreError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_name_for_what_is_not_there_is_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(root.path()).expect("a new store");
+        let name: Reference = "a".parse().expect("valid");
+        assert!(matches!(store.tag(&name, &image("x")), Err(StoreError::Missing(_))));
+        assert!(matches!(store.untag(&name), Err(StoreError::NoSuchImage(_))));
+        assert_eq!(store.resolve(&name).expect("a list"), None);
+        let image = store.put(b"x", MediaType::OciManifest).expect("space");
+        store.tag(&name, &image).expect("there");
+        assert_eq!(store.resolve(&name).expect("a list"), Some(image));
     }
 }

@@ -47,16 +47,13 @@ mod verify;
 mod workspace;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
-
-use crate::oci::{Descriptor, Digest, Document, ImageIndex, MediaType, Reference};
 
 pub use blob::BlobWriter;
 pub use error::StoreError;
@@ -156,213 +153,8 @@ impl Store {
     }
 }
 
-/// Blobs.
-impl Store {
-    /// Begins a blob whose digest is not known yet.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the temporary file cannot be made.
-    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
-        BlobWriter::create(&self.workspace, &self.blobs(), None)
-    }
-
-    /// Begins a blob that comes from outside: writing more bytes than `expected` promises fails.
-    /// End it with [`BlobWriter::commit_verified`].
-    ///
-    /// # Errors
-    ///
-    /// Fails if the temporary file cannot be made.
-    pub fn writer_for(&self, expected: &Descriptor) -> Result<BlobWriter, StoreError> {
-        BlobWriter::create(&self.workspace, &self.blobs(), Some(expected))
-    }
-
-    /// Stores a small document.
-    ///
-    /// # Errors
-    ///
-    /// Fails if it cannot be written.
-    pub fn put(&self, bytes: &[u8], media_type: MediaType) -> Result<Descriptor, StoreError> {
-        let mut writer = self.writer()?;
-        writer.write_all(bytes).map_err(|e| StoreError::unwrap_io("write", self.blobs(), e))?;
-        writer.commit(media_type)
-    }
-
-    /// Stores a document that has its bytes already.
-    ///
-    /// # Errors
-    ///
-    /// Fails if it cannot be written.
-    pub fn put_document<T>(
-        &self,
-        document: &Document<T>,
-        media_type: MediaType,
-    ) -> Result<Descriptor, StoreError> {
-        self.put(document.bytes(), media_type)
-    }
-
-    /// Whether the blob is here, so that it need not be fetched or made.
-    ///
-    /// An empty file, as a power cut leaves it, does not count, unless the blob is the empty one.
-    /// Where the size is known, [`has`](Self::has) is stricter.
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.size(digest).is_some()
-    }
-
-    /// Whether the blob is here with the size that its descriptor promises.
-    pub fn has(&self, descriptor: &Descriptor) -> bool {
-        self.size(&descriptor.digest) == Some(descriptor.size)
-    }
-
-    /// The size of a blob that is here.
-    pub fn size(&self, digest: &Digest) -> Option<u64> {
-        let metadata = fs::symlink_metadata(self.blob_path(digest)).ok()?;
-        let plausible = metadata.is_file() && (metadata.len() > 0 || *digest == Digest::of(""));
-        plausible.then(|| metadata.len())
-    }
-
-    /// Opens a blob. Its bytes were verified when it was stored, and are not verified again.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] if it is not here.
-    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
-        let path = self.blob_path(digest);
-        if !self.contains(digest) {
-            return Err(StoreError::Missing(*digest));
-        }
-        File::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => StoreError::Missing(*digest),
-            _ => StoreError::io("open", &path, source),
-        })
-    }
-
-    /// Opens a blob that is verified again while it is read.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] if it is not here.
-    pub fn open_verified(
-        &self,
-        descriptor: &Descriptor,
-    ) -> Result<VerifiedReader<File>, StoreError> {
-        Ok(VerifiedReader::new(self.open_blob(&descriptor.digest)?, descriptor))
-    }
-
-    /// Reads a small document of at most `limit` bytes, and verifies it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if it is missing, larger, or not what the descriptor promises.
-    pub fn read(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
-        self.open_verified(descriptor)?.read_all(limit)
-    }
-
-    fn blobs(&self) -> PathBuf {
-        self.root.join("blobs/sha256")
-    }
-
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blobs().join(digest.hex())
-    }
-}
-
-/// Names.
-impl Store {
-    /// Makes `reference` name this image, whose manifest or index is in the store.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] if the manifest is not in the store.
-    pub fn tag(&self, reference: &Reference, image: &Descriptor) -> Result<(), StoreError> {
-        if !self.has(image) {
-            return Err(StoreError::Missing(image.digest));
-        }
-        self.change_index(|index| index::set(index, reference, image))
-    }
-
-    /// Takes the name away. What it named stays until [`prune`](Self::prune).
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NoSuchImage`] if nothing had that name.
-    pub fn untag(&self, reference: &Reference) -> Result<(), StoreError> {
-        if self.change_index(|index| index::remove(index, reference))? {
-            return Ok(());
-        }
-        Err(StoreError::NoSuchImage(reference.clone()))
-    }
-
-    /// What `reference` names here. The descriptor has no annotation of the store's own.
-    ///
-    /// # Errors
-    ///
-    /// Fails if `index.json` cannot be read.
-    pub fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, StoreError> {
-        Ok(self.images()?.into_iter().find(|(name, _)| name == reference).map(|(_, image)| image))
-    }
-
-    /// All images that have a name, by name.
-    ///
-    /// # Errors
-    ///
-    /// Fails if `index.json` cannot be read.
-    pub fn images(&self) -> Result<Vec<(Reference, Descriptor)>, StoreError> {
-        let index = index::read(&self.index_path())?;
-        let mut images: Vec<_> = index
-            .manifests
-            .into_iter()
-            .filter_map(|mut entry| {
-                let name = index::name(&entry)?;
-                entry.annotations.remove(REF_NAME);
-                Some((name, entry))
-            })
-            .collect();
-        images.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(images)
-    }
-
-    fn change_index<T>(&self, change: impl FnOnce(&mut ImageIndex) -> T) -> Result<T, StoreError> {
-        let lock = lock(&self.root)?;
-        let path = self.index_path();
-        let mut index = index::read(&path)?;
-        let result = change(&mut index);
-        index::write(&path, &self.workspace.path("index"), index)?;
-        drop(lock);
-        Ok(result)
-    }
-
-    fn index_path(&self) -> PathBuf {
-        self.root.join("index.json")
-    }
-}
-
-/// Origins.
-impl Store {
-    /// Remembers that the repository of `reference` has this blob: it was pulled from there or
-    /// pushed to it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the record cannot be written.
-    pub fn record_origin(&self, digest: &Digest, reference: &Reference) -> Result<(), StoreError> {
-        let temporary = self.workspace.path("origin");
-        origin::record(&self.root.join("origins"), &temporary, digest, reference)
-    }
-
-    /// The repositories that are known to have had each blob, the latest first, as references to
-    /// the blob's digest. Blobs of which nothing is known are left out.
-    ///
-    /// It may be out of date, and the blob itself need not be here.
-    pub fn origins(&self, digests: &[Digest]) -> BTreeMap<Digest, Vec<Reference>> {
-        let directory = self.root.join("origins");
-        let known = digests.iter().map(|digest| (*digest, origin::read(&directory, digest)));
-        known.filter(|(_, references)| !references.is_empty()).collect()
-    }
-}
-
 /// Waits for the lock that guards `index.json` and `tmp/`. It ends with the file.
-fn lock(root: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
     let file = publish::open_lock(&path)?;
     file.lock().map_err(|source| StoreError::io("lock", &path, source))?;
@@ -412,4 +204,205 @@ fn write_layout(root: &Path, workspace: &Workspace) -> Result<(), StoreError> {
     }
     let temporary = workspace.path("layout");
     publish::replace(&layout, &temporary, LAYOUT.as_bytes(), 0o644, Durability::Precious)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        os::unix::fs::PermissionsExt,
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+    use crate::oci::{Digest, MediaType, Reference};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it exists").permissions().mode() & 0o7777
+    }
+
+    fn owners(root: &Path) -> usize {
+        fs::read_dir(root.join("tmp")).expect("tmp/ exists").count()
+    }
+
+    #[test]
+    fn a_new_store_is_a_private_oci_layout() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path().join("a/b");
+        let store = Store::open(&root).expect("a new store");
+        let layout = fs::read_to_string(root.join("oci-layout")).expect("the layout file");
+        assert_eq!(layout, r#"{"imageLayoutVersion":"1.0.0"}"#);
+        assert_eq!(mode(&directory.path().join("a")), 0o700);
+        assert_eq!(mode(&root), 0o700);
+        assert_eq!(mode(&root.join("index.json")), 0o644);
+        assert_eq!(store.images().expect("a new store has a list"), []);
+        drop(store);
+        Store::open(&root).expect("the same store again");
+        assert_eq!(owners(&root), 0);
+    }
+
+    #[test]
+    fn a_directory_with_something_else_in_it_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(directory.path().join("thesis.tex"), "x").expect("writable");
+        let error = Store::open(directory.path()).expect_err("not a store");
+        assert!(matches!(error, StoreError::NotAStore { .. }));
+        assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn a_layout_of_another_version_is_left_alone() {
+        for text in [r#"{"imageLayoutVersion":"2.0.0"}"#, "", "{}"] {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            fs::write(directory.path().join("oci-layout"), text).expect("writable");
+            let error = Store::open(directory.path()).expect_err("not our layout");
+            assert!(matches!(error, StoreError::NotAStore { .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_volume_with_lost_and_found_can_become_a_store() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(directory.path().join("lost+found")).expect("writable");
+        Store::open(directory.path()).expect("as good as empty");
+    }
+
+    #[test]
+    fn a_temporary_directory_goes_with_everything_in_it_unless_it_was_renamed() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(root.path()).expect("a new store");
+        let temporary = store.temp_dir().expect("a directory");
+        let path = temporary.path().to_owned();
+        fs::create_dir(path.join("x")).expect("writable");
+        fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0o0)).expect("our own");
+        drop(temporary);
+        assert!(!path.exists());
+
+        let temporary = store.temp_dir().expect("a directory");
+        fs::rename(temporary.path(), store.snapshots_dir().join("y")).expect("one file system");
+        drop(temporary);
+        assert!(store.snapshots_dir().join("y").exists());
+    }
+
+    #[test]
+    fn directories_of_others_in_tmp_are_never_removed() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        drop(Store::open(root.path()).expect("a new store"));
+        fs::create_dir(root.path().join("tmp/mine")).expect("writable");
+        drop(Store::open(root.path()).expect("the same store"));
+        assert!(root.path().join("tmp/mine").exists());
+    }
+
+    /// Starts this very test program as another process, to do what `another_process` is told.
+    fn start(root: &Path, action: &str) -> Child {
+        Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "store::tests::another_process", "--nocapture"])
+            .env("CORACLE_TEST_ROOT", root)
+            .env("CORACLE_TEST_ACTION", action)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started")
+    }
+
+    fn wait_for(child: &mut Child, line: &str) {
+        let output = child.stdout.take().expect("its output is a pipe");
+        let mut lines = BufReader::new(output).lines();
+        assert!(lines.any(|text| text.is_ok_and(|text| text.contains(line))), "{line}");
+    }
+
+    fn say(line: &str) {
+        writeln!(io::stdout(), "{line}").expect("the parent listens");
+    }
+
+    #[test]
+    fn another_process() {
+        let Some(root) = std::env::var_os("CORACLE_TEST_ROOT") else { return };
+        let store = Store::open(Path::new(&root)).expect("the parent's store");
+        match std::env::var("CORACLE_TEST_ACTION").expect("the parent says it").as_str() {
+            "work" => {
+                let mut writer = store.writer().expect("a writer");
+                writer.write_all(b"half a blob").expect("space");
+                let temporary = store.temp_dir().expect("a directory");
+                let dark = temporary.path().join("work/work");
+                fs::create_dir_all(&dark).expect("writable");
+                fs::set_permissions(&dark, PermissionsExt::from_mode(0o0)).expect("our own");
+                say("at work");
+                let mut line = String::new();
+                io::stdin().read_line(&mut line).expect("the parent lives");
+            }
+            name => {
+                let image = store.put(name.as_bytes(), MediaType::OciManifest).expect("space");
+                for number in 0..25 {
+                    let reference: Reference =
+                        format!("{name}:{number}").parse().expect("a reference");
+                    store.tag(&reference, &image).expect("tagged");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_processes_and_two_threads_that_tag_at_once_lose_no_tag() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(root.path()).expect("a new store");
+        let children = [start(root.path(), "a"), start(root.path(), "b")];
+        let image = store.put(b"c", MediaType::OciManifest).expect("space");
+        std::thread::scope(|scope| {
+            for name in ["c", "d"] {
+                let (store, image) = (&store, &image);
+                scope.spawn(move || {
+                    for number in 0..25 {
+                        let reference = format!("{name}:{number}").parse().expect("a reference");
+                        store.tag(&reference, image).expect("tagged");
+                    }
+                });
+            }
+        });
+        for child in children {
+            assert!(child.wait_with_output().expect("it ends").status.success());
+        }
+        assert_eq!(store.images().expect("a list").len(), 100);
+    }
+
+    #[test]
+    fn a_running_process_keeps_its_files_and_a_killed_one_leaves_none() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut child = start(root.path(), "work");
+        wait_for(&mut child, "at work");
+        let mut store = Store::open(root.path()).expect("the same store");
+        assert_eq!(owners(root.path()), 2);
+        assert!(matches!(store.prune(), Err(StoreError::InUse(_))));
+
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+        let second = Store::open(root.path()).expect("the same store");
+        assert_eq!(owners(root.path()), 2, "the two open stores of this process");
+        drop(second);
+        assert_eq!(store.prune().expect("nobody else"), Pruned::default());
+        drop(store);
+        assert_eq!(owners(root.path()), 0);
+        assert!(!Digest::of("half a blob").hex().is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_its_own() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"])
+            .arg(directory.path())
+            .stderr(Stdio::null())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            return; // Only root can make a file system that is soon full.
+        }
+        let store = Store::open(directory.path()).expect("room for a store");
+        let error = store.put(&vec![7; 1 << 20], MediaType::OciConfig).expect_err("too much");
+        assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+        assert!(error.hint().is_some());
+        store.put(b"small", MediaType::OciConfig).expect("the failed blob is gone");
+        drop(store);
+        let status = Command::new("umount").arg(directory.path()).status();
+        assert!(status.expect("umount exists").success());
+    }
 }

@@ -149,3 +149,80 @@ fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
     let windows = text.windows(LENGTH).filter(|window| window.starts_with(PREFIX));
     windows.filter_map(|window| std::str::from_utf8(window).ok()?.parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    fn manifest(config: &Descriptor, layers: &[&Descriptor]) -> Document<Manifest> {
+        Document::new(Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::OciManifest),
+            artifact_type: None,
+            config: config.clone(),
+            layers: layers.iter().map(|layer| (*layer).clone()).collect(),
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+        })
+    }
+
+    #[test]
+    fn what_a_tag_or_a_cache_record_leads_to_stays() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(root.path()).expect("a new store");
+        let put = |text: &str, kind| store.put(text.as_bytes(), kind).expect("space");
+        let config = put("config", MediaType::OciConfig);
+        let layer = put("layer", MediaType::Other("layer".into()));
+        let cached = put("cached", MediaType::Other("layer".into()));
+        let garbage = put("garbage", MediaType::Other("layer".into()));
+        let document = manifest(&config, &[&layer]);
+        let image = store.put_document(&document, MediaType::OciManifest).expect("space");
+        let index = Document::new(ImageIndex { manifests: vec![image.clone()], ..index::empty() });
+        let index = store.put_document(&index, MediaType::OciIndex).expect("space");
+        let name = "a.io/x".parse().expect("valid");
+        store.tag(&name, &index).expect("tagged");
+        let record = format!(r#"{{"layer":"{}"}}"#, cached.digest);
+        store.publish(&store.cache_dir().join("r"), record.as_bytes()).expect("space");
+        store.record_origin(&garbage.digest, &name).expect("space");
+        store.record_origin(&layer.digest, &name).expect("space");
+
+        let pruned = store.prune().expect("nobody else");
+        assert_eq!(pruned, Pruned { blobs: 1, bytes: 7 });
+        assert!(!store.contains(&garbage.digest));
+        for kept in [&config, &layer, &cached, &image, &index] {
+            assert!(store.has(kept));
+        }
+        assert_eq!(store.origins(&[garbage.digest, layer.digest]).len(), 1);
+
+        store.untag(&name).expect("it was tagged");
+        assert_eq!(store.prune().expect("nobody else").blobs, 4);
+        assert!(store.has(&cached));
+    }
+
+    #[test]
+    fn a_store_in_use_is_not_pruned() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(root.path()).expect("a new store");
+        let other = Store::open(root.path()).expect("the same store");
+        assert!(matches!(store.prune(), Err(StoreError::InUse(_))), "another opened it");
+        drop(other);
+        let clone = store.clone();
+        assert!(matches!(store.prune(), Err(StoreError::InUse(_))), "a clone");
+        drop(clone);
+        let writer = store.writer().expect("a writer");
+        assert!(matches!(store.prune(), Err(StoreError::InUse(_))), "a writer");
+        drop(writer);
+        store.prune().expect("nobody else");
+    }
+
+    #[test]
+    fn a_damaged_list_of_images_stops_it() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(root.path()).expect("a new store");
+        let blob = store.put(b"x", MediaType::OciConfig).expect("space");
+        fs::write(root.path().join("index.json"), "{").expect("writable");
+        assert!(matches!(store.prune(), Err(StoreError::Index { .. })));
+        assert!(store.has(&blob));
+    }
+}

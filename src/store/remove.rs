@@ -145,3 +145,47 @@ pub(crate) fn remove_quietly(path: &Path) {
     // Whatever stays lies in a temporary directory that the next `Store::open` cleans again.
     let _: Result<(), io::Error> = remove_tree(path).map_err(|_| io::ErrorKind::Other.into());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn modes_links_and_our_own_names_do_not_stop_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let kept = directory.path().join("kept");
+        fs::create_dir(&kept).expect("writable");
+        fs::write(kept.join("file"), "").expect("writable");
+        let tree = directory.path().join("tree");
+        fs::create_dir_all(tree.join("a/b/c")).expect("writable");
+        fs::create_dir_all(tree.join(".removed-0/x")).expect("writable");
+        symlink(&kept, tree.join("a/link")).expect("writable");
+        for dark in ["a/b/c", "a/b", "a", ""] {
+            fs::set_permissions(tree.join(dark), Permissions::from_mode(0o0)).expect("our own");
+        }
+        remove_tree(&tree).expect("removable");
+        assert!(!tree.exists());
+        assert!(kept.join("file").exists());
+        remove_tree(&tree).expect("it need not exist");
+        remove_tree(&kept.join("file")).expect("a file is a tree of one");
+    }
+
+    #[test]
+    fn a_tree_deeper_than_there_are_descriptors_goes() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let tree = directory.path().join("tree");
+        fs::create_dir(&tree).expect("writable");
+        let mut parent: OwnedFd = fs::File::open(&tree).expect("readable").into();
+        for _ in 0..5000 {
+            rustix::fs::mkdirat(&parent, "d", Mode::RWXU).expect("writable");
+            parent = open_directory(parent.as_fd(), "d").expect("readable");
+        }
+        remove_tree(&tree).expect("removable");
+        assert!(!tree.exists());
+    }
+}
