@@ -18,6 +18,7 @@ mod tree;
 mod whiteout;
 mod write;
 
+pub(crate) use decompress::decompress;
 pub use entry::{Entry, Kind};
 pub use error::LayerError;
 pub use read::{LayerReader, Names};

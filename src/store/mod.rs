@@ -38,10 +38,10 @@
 
 mod blob;
 mod error;
-mod index;
+pub(crate) mod index;
 mod origin;
 mod prune;
-mod publish;
+pub(crate) mod publish;
 mod remove;
 mod verify;
 mod workspace;
