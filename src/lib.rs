@@ -1,5 +1,6 @@
 //! coracle builds OCI images from Dockerfiles: no daemon, no root.
 
+pub mod cache;
 pub mod dockerfile;
 pub mod image;
 pub mod layer;

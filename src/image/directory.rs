@@ -290,3 +290,97 @@ fn owner(node: &Node) -> Uid {
 fn group(node: &Node) -> Gid {
     Gid::from_raw(node.gid)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink},
+    };
+
+    use super::*;
+    use crate::image::fixture::MemoryTree;
+
+    fn tree() -> MemoryTree {
+        MemoryTree::default()
+            .with("/", Kind::Directory, 0o755)
+            .with("/dir", Kind::Directory, 0o555)
+            .file("/dir/tool", "text", 0o4755)
+            .link("/dir/x", "same", 1)
+            .link("/y", "same", 1)
+            .with("/link", Kind::Symlink { target: b"/etc/passwd".to_vec() }, 0o777)
+            .with("/pipe", Kind::Fifo, 0o600)
+            .with("/null", Kind::CharDevice { major: 1, minor: 3 }, 0o666)
+    }
+
+    fn write(
+        tree: &MemoryTree,
+        ownership: Ownership,
+        to: &Path,
+    ) -> Result<Vec<Skipped>, ImageError> {
+        write_rootfs_dir(tree, None, ownership, to)
+    }
+
+    #[test]
+    fn files_links_modes_and_times_arrive_and_devices_are_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let output = directory.path().join("out");
+        let skipped = write(&tree(), Ownership::CallingUser, &output).expect("written");
+        let reason = "only root can make a device";
+        assert_eq!(skipped, [Skipped { path: ImagePath::new("/null"), reason }]);
+
+        let stat = |name: &str| fs::symlink_metadata(output.join(name)).expect(name);
+        let (dir, tool) = (stat("dir"), stat("dir/tool"));
+        assert_eq!((dir.mode() & 0o7777, dir.mtime()), (0o555, 1000));
+        assert_eq!((tool.mode() & 0o7777, tool.mtime(), tool.mtime_nsec()), (0o755, 1000, 5));
+        assert_eq!(tool.uid(), rustix::process::geteuid().as_raw());
+        assert_eq!(stat("dir/x").ino(), stat("y").ino());
+        assert!(stat("pipe").file_type().is_fifo());
+        let target = fs::read_link(output.join("link")).expect("a link");
+        assert_eq!(target, Path::new("/etc/passwd"));
+
+        write(&tree(), Ownership::CallingUser, &output).expect("written once more");
+        assert_eq!(fs::read(output.join("dir/tool")).expect("readable"), b"text");
+    }
+
+    #[test]
+    fn root_can_keep_owners_setuid_and_devices() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let tree = tree();
+        match write(&tree, Ownership::Kept, directory.path()) {
+            Ok(skipped) => assert_eq!(skipped, []),
+            // Root in a container may lack the right to make devices.
+            Err(ImageError::File { path, .. }) if path == ImagePath::new("/null") => return,
+            Err(error) => panic!("{error}"),
+        }
+        let tool = fs::metadata(directory.path().join("dir/tool")).expect("there");
+        assert_eq!((tool.uid(), tool.gid(), tool.mode() & 0o7777), (7, 8, 0o4755));
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_was_there() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (outside, output) = (directory.path().join("outside"), directory.path().join("out"));
+        fs::create_dir(&outside).expect("writable");
+        fs::create_dir(&output).expect("writable");
+        symlink(&outside, output.join("dir")).expect("writable");
+        fs::write(outside.join("victim"), "").expect("writable");
+        symlink(outside.join("victim"), output.join("y")).expect("writable");
+        write(&tree(), Ownership::CallingUser, &output).expect("written");
+        assert_eq!(fs::read_dir(&outside).expect("readable").count(), 1);
+        assert_eq!(fs::read(outside.join("victim")).expect("readable"), b"");
+        assert!(output.join("dir/tool").exists());
+    }
+
+    #[test]
+    fn a_directory_is_not_replaced_by_a_file() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(directory.path().join("y/precious")).expect("writable");
+        let error = write(&tree(), Ownership::CallingUser, directory.path()).expect_err("no");
+        assert!(matches!(error, ImageError::InTheWay { .. }), "{error}");
+        assert!(directory.path().join("y/precious").exists());
+    }
+}

@@ -15,7 +15,7 @@ use std::{
 use crate::image::archive::{Archive, failed};
 use crate::image::{ImageError, StoredImage};
 use crate::oci::{Descriptor, Document, ImageIndex, Reference};
-use crate::store::{LAYOUT, REF_NAME, Store, StoreError, index, publish};
+use crate::store::{LAYOUT, REF_NAME, Store, index, publish, remove_tree};
 
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
@@ -56,6 +56,9 @@ pub fn write_oci_layout(
     output: &Path,
 ) -> Result<(), ImageError> {
     publish::create_dir(output, 0o755)?;
+    // What a killed attempt has left.
+    let temporary = output.join(".coracle-unfinished");
+    remove_tree(&temporary)?;
     let marker = output.join("oci-layout");
     let mut present = fs::read_dir(output).map_err(|source| ImageError::Output { source })?;
     if !marker.exists() && present.next().is_some() {
@@ -67,7 +70,6 @@ pub fn write_oci_layout(
 
     // The file that makes it a layout comes first, so that a second try is not told that the
     // directory is not empty; the list of images last, when all that it names is there.
-    let temporary = output.join(".coracle-unfinished");
     let durability = publish::Durability::Replaceable;
     publish::replace(&marker, &temporary, LAYOUT.as_bytes(), 0o644, durability)?;
     let blobs = output.join("blobs/sha256");
@@ -84,7 +86,7 @@ pub fn write_oci_layout(
 fn entries(image: &StoredImage, names: &[Reference]) -> Vec<Descriptor> {
     let platform = Some(image.config.value().platform.clone());
     let entry = Descriptor { platform, ..image.descriptor.clone() };
-    let named = |name: &Reference| {
+    let entry_for = |name: &Reference| {
         let mut entry = entry.clone();
         entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
         if let Some(tag) = name.tag() {
@@ -92,7 +94,7 @@ fn entries(image: &StoredImage, names: &[Reference]) -> Vec<Descriptor> {
         }
         entry
     };
-    if names.is_empty() { vec![entry] } else { names.iter().map(named).collect() }
+    if names.is_empty() { vec![entry] } else { names.iter().map(entry_for).collect() }
 }
 
 /// Adds entries, each in the place of those with the same name.
@@ -113,13 +115,6 @@ fn copy(store: &Store, blob: &Descriptor, path: &Path, temporary: &Path) -> Resu
         return Ok(());
     }
     let mut content = store.open_verified(blob)?;
-    // What an earlier attempt left must not be taken for what this one wrote.
-    match fs::remove_file(temporary) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::io("remove", temporary, source).into());
-        }
-        _ => {}
-    }
     let mut file: File = publish::create(temporary, 0o644)?;
     let copied = io::copy(&mut content, &mut file).and_then(|_| fs::rename(temporary, path));
     if copied.is_err() {
@@ -132,6 +127,7 @@ fn copy(store: &Store, blob: &Descriptor, path: &Path, temporary: &Path) -> Resu
 mod tests {
     use super::*;
     use crate::image::fixture::{Fixture, skopeo};
+    use crate::store::StoreError;
 
     fn names(texts: &[&str]) -> Vec<Reference> {
         texts.iter().map(|text| text.parse().expect("valid")).collect()
@@ -170,6 +166,8 @@ mod tests {
     fn a_directory_takes_several_images_and_the_last_one_has_the_name() {
         let fixture = Fixture::new();
         let output = fixture.directory().join("layout");
+        std::fs::create_dir(&output).expect("writable");
+        std::fs::write(output.join(".coracle-unfinished"), "killed").expect("writable");
         let write = |image, texts: &[&str]| {
             write_oci_layout(&fixture.store, image, &names(texts), &output).expect("written");
         };

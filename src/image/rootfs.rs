@@ -80,3 +80,35 @@ impl Links {
         (first != path).then(|| first.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::fixture::MemoryTree;
+    use crate::layer::{LayerReader, Names};
+
+    #[test]
+    fn every_file_is_there_once_after_its_parents_and_links_are_links() {
+        let tree = MemoryTree::default()
+            .with("/", Kind::Directory, 0o755)
+            .with("/b", Kind::Directory, 0o700)
+            .link("/b/x", "text", 1)
+            .file("/a", "", 0o4755)
+            .link("/c", "text", 1);
+        let limit = Timestamp::from_seconds(10);
+        let bytes = write_rootfs_tar(&tree, Some(limit), Vec::new()).expect("written");
+        let mut reader = LayerReader::new(bytes.as_slice(), Names::Plain).expect("an archive");
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next_entry().expect("an archive") {
+            assert_eq!((entry.mtime, entry.uid, entry.gid), (limit, 7, 8));
+            found.push((entry.path.to_string(), entry.kind, entry.mode));
+        }
+        let expected = [
+            ("/a".to_owned(), Kind::File { size: 0 }, 0o4755),
+            ("/b".to_owned(), Kind::Directory, 0o700),
+            ("/b/x".to_owned(), Kind::File { size: 4 }, 0o644),
+            ("/c".to_owned(), Kind::Hardlink { target: ImagePath::new("/b/x") }, 0o644),
+        ];
+        assert_eq!(found, expected);
+    }
+}

@@ -142,14 +142,14 @@ impl Store {
         TempDir::create(&self.workspace)
     }
 
-    /// Publishes a small file somewhere in the store, atomically.
+    /// Publishes a small file somewhere in the store, atomically, readable for its owner alone.
     ///
     /// # Errors
     ///
     /// Fails if it cannot be written; then `path` is as it was.
     pub fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = self.workspace.path("file");
-        publish::replace(path, &temporary, bytes, 0o644, Durability::Replaceable)
+        publish::replace(path, &temporary, bytes, 0o600, Durability::Replaceable)
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn record(
     let lines = std::iter::once(added.clone()).chain(others).take(MOST);
     let text = lines.map(String::from).collect::<Vec<_>>().join("\n");
     let path = directory.join(digest.hex());
-    replace(&path, temporary, text.as_bytes(), 0o644, Durability::Replaceable)
+    replace(&path, temporary, text.as_bytes(), 0o600, Durability::Replaceable)
 }
 
 #[cfg(test)]
