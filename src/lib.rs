@@ -1,9 +1,11 @@
 //! coracle builds OCI images from Dockerfiles: no daemon, no root.
 
+pub mod cache;
 pub mod dockerfile;
+pub mod image;
 pub mod layer;
 pub mod oci;
 pub mod plan;
 pub mod progress;
 pub mod sandbox;
-mod sys;
+pub mod store;
