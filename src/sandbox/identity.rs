@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::Arc;
 
 use crate::sandbox::SandboxError;
 use crate::sandbox::idmap::IdMap;
+use crate::sandbox::program::Program;
 
 /// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
@@ -86,6 +88,7 @@ pub struct Sandbox {
     may_set_groups: bool,
     of: Option<String>,
     why_one: Option<OneId>,
+    program: Arc<Program>,
 }
 
 impl Sandbox {
@@ -103,7 +106,15 @@ impl Sandbox {
         };
         let may_set_groups = read("/proc/self/setgroups").trim() != "deny";
         let given = (identity == Identity::Single).then_some(OneId::Given);
-        Self { identity, uids, gids, may_set_groups, of, why_one: why_one.or(given) }
+        Self {
+            identity,
+            uids,
+            gids,
+            may_set_groups,
+            of,
+            why_one: why_one.or(given),
+            program: Arc::default(),
+        }
     }
 
     /// How owners come to be here. `Root` goes with `trusted.overlay.*` marks in overlayfs layers,
@@ -136,6 +147,10 @@ impl Sandbox {
         self.may_set_groups
     }
 
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
     pub(super) fn require_user(&self, id: u32) -> Result<(), SandboxError> {
         self.require("user", &self.uids, id)
     }
@@ -160,7 +175,7 @@ mod tests {
     fn sandbox(identity: Identity, uids: IdMap, why_one: Option<OneId>) -> Sandbox {
         let gids = uids.clone();
         let of = Some("alice".to_owned());
-        Sandbox { identity, uids, gids, may_set_groups: true, of, why_one }
+        Sandbox { identity, uids, gids, may_set_groups: true, of, why_one, program: Arc::default() }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Spec`] says what to run and in which surroundings, as data. [`enter`] puts this process into
 //! the namespaces that it needs, while it still has one thread; [`Sandbox::run`] then runs a spec
-//! in a child that starts as a fresh copy of this program (`/proc/self/exe`), so that nothing of
+//! in a child that starts afresh from a copy of this program, so that nothing of
 //! the builder's memory, environment or descriptors is there to be found.
 //!
 //! Three processes make a run: `child` watches from outside, `init` is the first one inside and
@@ -23,6 +23,7 @@ mod init;
 mod kernel;
 mod mountpoint;
 mod overlay;
+mod program;
 mod protocol;
 mod refusal;
 mod root;

@@ -77,6 +77,7 @@ impl Overlay<'_> {
     }
 
     fn configure(&self, context: &OwnedFd) -> io::Result<()> {
+        fsconfig_set_string(context, "source", "overlay")?;
         for layer in self.lower.iter().rev() {
             fsconfig_set_string(context, "lowerdir+", by_descriptor(layer))?;
         }
@@ -109,14 +110,13 @@ impl Overlay<'_> {
             options.push(("workdir", by_descriptor(work)));
             options.push(("volatile", String::new()));
         }
-        let redirect = if self.trusted_marks {
-            "nofollow"
+        if self.trusted_marks {
+            options.push(("redirect_dir", "nofollow".to_owned()));
+            options.push(("metacopy", "off".to_owned()));
         } else {
+            // It switches the two off by itself, and takes their being named as a conflict.
             options.push(("userxattr", String::new()));
-            "off"
-        };
-        options.push(("redirect_dir", redirect.to_owned()));
-        options.push(("metacopy", "off".to_owned()));
+        }
         options.push(("index", "off".to_owned()));
         options
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::pipe::PipeFlags;
@@ -35,7 +36,8 @@ impl Sandbox {
         if cancel.is_cancelled() {
             return Err(SandboxError::Interrupted);
         }
-        let mut running = Running::start(spec).map_err(SandboxError::Start)?;
+        let start = self.program().path().and_then(|program| Running::start(&program, spec));
+        let mut running = start.map_err(SandboxError::Start)?;
         let result = self.order(spec, &mut running).and_then(|()| running.pump(output, cancel));
         // Closing this pipe is what tells the sandbox to end.
         drop(running.orders.take());
@@ -88,10 +90,10 @@ struct Running {
 }
 
 impl Running {
-    fn start(spec: &Spec) -> io::Result<Self> {
+    fn start(program: &Path, spec: &Spec) -> io::Result<Self> {
         let (order_end, orders) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (answers, answer_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(program);
         command
             .arg(CHILD_ARGUMENT)
             .args([&order_end, &answer_end].map(|fd| fd.as_raw_fd().to_string()))
