@@ -1,6 +1,7 @@
 //! coracle builds OCI images from Dockerfiles: no daemon, no root.
 
 pub mod dockerfile;
+pub mod http;
 pub mod layer;
 pub mod oci;
 pub mod plan;
