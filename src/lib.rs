@@ -6,4 +6,5 @@ pub mod layer;
 pub mod oci;
 pub mod plan;
 pub mod progress;
+pub mod registry;
 pub mod sandbox;
