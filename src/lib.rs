@@ -1,5 +1,6 @@
 //! coracle builds OCI images from Dockerfiles: no daemon, no root.
 
+pub mod context;
 pub mod dockerfile;
 pub mod layer;
 pub mod oci;
