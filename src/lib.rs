@@ -7,3 +7,4 @@ pub mod oci;
 pub mod plan;
 pub mod progress;
 pub mod sandbox;
+mod sys;
