@@ -1,6 +1,7 @@
 //! coracle builds OCI images from Dockerfiles: no daemon, no root.
 
 pub mod context;
+pub mod copy;
 pub mod dockerfile;
 pub mod layer;
 pub mod oci;

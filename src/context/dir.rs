@@ -13,11 +13,12 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::layer::{Kind, Node};
 use crate::oci::{ImagePath, Timestamp};
+use crate::sys::beneath;
 
 /// An open directory of the host.
 #[derive(Debug)]
@@ -33,13 +34,12 @@ struct ChangedWhileReading(ImagePath);
 impl HostDirectory {
     /// Opens the directory at a path of the host, following links.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(Self { root: beneath::open_root(path)? })
     }
 
     /// What stands at `path`; `None` if nothing does, or a parent is not a directory.
     pub(crate) fn lookup(&self, path: &ImagePath) -> io::Result<Option<Node>> {
-        let Some(file) = absent(self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW))? else {
+        let Some(file) = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)? else {
             return Ok(None);
         };
         node(&file).map(Some)
@@ -47,25 +47,17 @@ impl HostDirectory {
 
     /// The names in a directory, in byte order; `None` if there is no directory.
     pub(crate) fn names(&self, path: &ImagePath) -> io::Result<Option<Vec<Vec<u8>>>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let Some(directory) = absent(self.open_at(path, flags))? else { return Ok(None) };
-        let mut names = Vec::new();
-        for entry in Dir::new(directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(name.to_vec());
-            }
+        match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)? {
+            Some(directory) => beneath::read_names(directory).map(Some),
+            None => Ok(None),
         }
-        names.sort_unstable();
-        Ok(Some(names))
     }
 
     /// The content of a regular file; `None` if there is no regular file.
     pub(crate) fn content(&self, path: &ImagePath) -> io::Result<Option<Box<dyn Read + Send>>> {
         // Not blocking, in case that a named pipe has taken the file's place.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let Some(file) = absent(self.open_at(path, flags))? else { return Ok(None) };
+        let Some(file) = self.open_at(path, flags)? else { return Ok(None) };
         let before = rustix::fs::fstat(&file)?;
         if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
             return Ok(None);
@@ -73,27 +65,16 @@ impl HostDirectory {
         Ok(Some(Box::new(WatchedFile { file: file.into(), before, path: path.clone() })))
     }
 
-    fn open_at(&self, path: &ImagePath, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let flags = flags | OFlags::CLOEXEC;
-        loop {
-            let name = path.relative();
-            match rustix::fs::openat2(&self.root, name, flags, Mode::empty(), resolve) {
-                // Something was renamed while the kernel walked; it asks to try again.
-                Err(Errno::AGAIN) => {}
-                result => return result,
-            }
+    /// `None` if there is no such thing.
+    fn open_at(&self, path: &ImagePath, flags: OFlags) -> io::Result<Option<OwnedFd>> {
+        match beneath::open(&self.root, path.relative(), flags) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) => match Errno::from_io_error(&error) {
+                // NXIO: a socket, or a pipe without a writer.
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
+                _ => Err(error),
+            },
         }
-    }
-}
-
-/// Turns the errors that mean "there is no such thing" into `None`.
-fn absent(result: Result<OwnedFd, Errno>) -> io::Result<Option<OwnedFd>> {
-    match result {
-        Ok(file) => Ok(Some(file)),
-        // NXIO: a socket, or a pipe without a writer.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -233,7 +233,8 @@ mod tests {
         check("**", "a/b", Ok(false));
         check("*", ".hidden", Ok(true));
         check("", "", Ok(true));
-        for bad in ["[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", r"\", "a[", "ab["] {
+        for bad in ["[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", r"\", "a[", "ab["]
+        {
             check(bad, "a", Err(BadPattern));
         }
     }
