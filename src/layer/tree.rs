@@ -66,6 +66,13 @@ pub trait Tree: Send + Sync {
     /// [`TreeError::NotAFile`], also where nothing stands; [`TreeError::Read`].
     fn open(&self, path: &ImagePath) -> Result<Box<dyn Read + Send>, TreeError>;
 
+    /// The rule that keeps `path` out of this tree though it is there, for messages: a pattern of
+    /// an ignore file.
+    fn hidden_by(&self, path: &ImagePath) -> Option<String> {
+        let _ = path;
+        None
+    }
+
     /// The path that `path` leads to once all symbolic links in it are followed, the last one too.
     ///
     /// It need not exist: a missing component and what follows it are taken as they are.
