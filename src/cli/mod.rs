@@ -38,8 +38,8 @@ use crate::cli::session::Session;
 pub fn run() -> ExitCode {
     // A step's first process is a fresh copy of this program. It must not see an argument parser,
     // a thread or a configuration file before it has left this world.
-    if let Some(status) = crate::sandbox::child_main() {
-        return status;
+    if std::env::args_os().nth(1).is_some_and(|word| word == crate::sandbox::CHILD_ARGUMENT) {
+        return crate::sandbox::child_main();
     }
     let arguments = Arguments::parse();
     let environment = Environment::read();
