@@ -26,6 +26,7 @@ use crate::oci::Timestamp;
 use crate::plan::CopyFrom;
 use crate::plan::CopyStep;
 use crate::plan::MountKind;
+use crate::plan::PlannedStage;
 use crate::plan::StageId;
 use crate::plan::Step;
 use crate::plan::StepKind;
@@ -110,64 +111,37 @@ fn reads(kind: &StepKind) -> Vec<&CopyFrom> {
     }
 }
 
-/// The names under which the step's result may be known, the cheapest to find out first.
-pub(crate) async fn keys(
+/// The name under which the step's result may be known.
+pub(crate) async fn key(
     site: &Arc<Site>,
+    stage: &PlannedStage,
     step: &Step,
     below: &BuiltStage,
     sources: &Arc<Sources>,
-) -> Result<Vec<CacheKey>, BuildErrorKind> {
-    let surroundings = key::Surroundings {
-        below: below.chain(),
+) -> Result<CacheKey, BuildErrorKind> {
+    let contents = if reads(&step.kind).into_iter().any(is_files) {
+        let (trees, step) = (sources.trees(site).await?, step.clone());
+        blocking(move || trees.contents(&step.kind)).await?
+    } else {
+        // The layers name the files without anybody reading them.
+        sources.chains()
+    };
+    let setting = key::Setting {
+        parent: below.chain(),
+        platform: &stage.config.platform,
         source_date_epoch: site.request.options.source_date_epoch,
     };
-    match &step.kind {
-        StepKind::Workdir(workdir) => Ok(vec![key::workdir(&surroundings, workdir)]),
-        StepKind::Copy(copy) if !is_files(&copy.from) => {
-            Ok(vec![key::copy(&surroundings, copy, &sources.chains())])
-        }
-        StepKind::Add(add) if !is_files(&add.copy.from) => {
-            Ok(vec![key::add(&surroundings, add, &sources.chains())])
-        }
-        StepKind::Run(run) if run.mounts.is_empty() => {
-            Ok(vec![key::run(&surroundings, run, &Digest::of(b""))])
-        }
-        _ => {
-            let trees = sources.trees(site).await?;
-            let step = step.clone();
-            let kind = blocking(move || contents(&step.kind, &trees).map(|digest| (digest, step)));
-            let (digest, step) = kind.await?;
-            Ok(vec![match &step.kind {
-                StepKind::Copy(copy) => key::copy(&surroundings, copy, &digest),
-                StepKind::Add(add) => key::add(&surroundings, add, &digest),
-                StepKind::Run(run) => key::run(&surroundings, run, &digest),
-                StepKind::Workdir(workdir) => key::workdir(&surroundings, workdir),
-            }])
-        }
-    }
+    Ok(match &step.kind {
+        StepKind::Copy(copy) => key::copy(copy, &contents, setting),
+        StepKind::Add(add) => key::add(add, &contents, setting),
+        StepKind::Run(run) => key::run(run, &[contents], setting),
+        StepKind::Workdir(workdir) => key::workdir(workdir, setting),
+    })
 }
 
 /// Whether the files are ones of this machine, which nothing but their content names.
 fn is_files(from: &CopyFrom) -> bool {
     matches!(from, CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch)
-}
-
-/// A digest of all that the step reads apart from the files of its own stage.
-fn contents(kind: &StepKind, trees: &Trees) -> Result<Digest, BuildErrorKind> {
-    match kind {
-        StepKind::Copy(step) => trees.digest(step),
-        StepKind::Add(step) => trees.digest(&step.copy),
-        StepKind::Workdir(_) => Ok(Digest::of(b"")),
-        StepKind::Run(step) => {
-            let mut all = String::new();
-            for mount in &step.mounts {
-                if let MountKind::Bind { from, source, .. } = &mount.kind {
-                    all += &format!("{}\n", trees.digest(&whole(from, source))?);
-                }
-            }
-            Ok(Digest::of(all))
-        }
-    }
 }
 
 /// Does what COPY, ADD and WORKDIR say: nothing is mounted, the layer is computed.
@@ -201,6 +175,24 @@ pub(crate) fn perform(
 impl Trees {
     fn get(&self, from: &CopyFrom) -> Option<&dyn Tree> {
         self.trees.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
+    }
+
+    /// A digest of all that the step reads apart from the files of its own stage.
+    fn contents(&self, kind: &StepKind) -> Result<Digest, BuildErrorKind> {
+        match kind {
+            StepKind::Copy(step) => self.digest(step),
+            StepKind::Add(step) => self.digest(&step.copy),
+            StepKind::Workdir(_) => Ok(Digest::of(b"")),
+            StepKind::Run(step) => {
+                let mut all = String::new();
+                for mount in &step.mounts {
+                    if let MountKind::Bind { from, source, .. } = &mount.kind {
+                        all += &format!("{}\n", self.digest(&whole(from, source))?);
+                    }
+                }
+                Ok(Digest::of(all))
+            }
+        }
     }
 
     fn digest(&self, step: &CopyStep) -> Result<Digest, BuildErrorKind> {

@@ -31,6 +31,7 @@ use crate::sandbox::EnterError;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
+use crate::store::TempDir;
 
 pub use error::{BuildError, BuildErrorKind};
 pub use output::Destination;
@@ -97,6 +98,8 @@ pub struct Workshop {
     pub progress: Arc<dyn Progress>,
     /// Ends everything that runs.
     pub cancel: Cancel,
+    /// Removed, with all that was left in it, when the work is done.
+    pub workspace: Arc<TempDir>,
     /// The builder's own `/etc/resolv.conf`, if it has one.
     pub resolv_conf: Option<PathBuf>,
 }

@@ -24,6 +24,7 @@ use crate::plan::Network;
 use crate::plan::RunStep;
 use crate::progress::Task;
 use crate::sandbox::Bind;
+use crate::sandbox::Identity;
 use crate::sandbox::Exit;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
@@ -125,6 +126,11 @@ impl Workshop {
     /// The sandbox, or why there is none.
     fn sandbox(&self) -> Result<&Sandbox, BuildErrorKind> {
         self.sandbox.as_ref().as_ref().map_err(BuildErrorKind::from)
+    }
+
+    /// Whether files can be given to anybody, because no user namespace is in the way.
+    pub(crate) fn is_real_root(&self) -> bool {
+        self.sandbox.as_ref().as_ref().is_ok_and(|s| s.identity() == Identity::Root)
     }
 
     /// `/etc/hosts` and `/etc/resolv.conf`, which a command sees but no layer holds (rule A151).

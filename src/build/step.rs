@@ -14,7 +14,7 @@ use crate::build::schedule::Site;
 use crate::build::schedule::StageFailed;
 use crate::build::schedule::blocking;
 use crate::cache::CacheKey;
-use crate::cache::CachedLayer;
+use crate::cache::Hit;
 use crate::oci::Layer;
 use crate::plan::StageId;
 use crate::plan::Step;
@@ -35,7 +35,7 @@ pub(crate) async fn perform(
     let step = &site.plan.stages[stage.0].steps[index];
     let sources = copy::Sources::wait(site, step, earlier).await.map_err(|StageFailed| None)?;
     let task = Arc::new(Task::start(&site.workshop.progress, title(site, stage, index)));
-    let result = layer(site, step, below, sources, &task).await?;
+    let result = layer(site, stage, step, below, sources, &task).await?;
     match result.origin {
         LayerOrigin::Cache => task.cached(),
         LayerOrigin::Base | LayerOrigin::Step => {}
@@ -46,31 +46,35 @@ pub(crate) async fn perform(
 
 async fn layer(
     site: &Arc<Site>,
+    stage: StageId,
     step: &Step,
     below: &BuiltStage,
     sources: copy::Sources,
     task: &Arc<Task>,
 ) -> Result<BuiltLayer, BuildErrorKind> {
     let sources = Arc::new(sources);
-    let keys = copy::keys(site, step, below, &sources).await?;
+    let key = copy::key(site, &site.plan.stages[stage.0], step, below, &sources).await?;
     if site.request.cache == CacheUse::Read {
-        if let Some(found) = lookup(site, &keys) {
-            return Ok(built(found, LayerOrigin::Cache));
+        match site.workshop.cache.lookup(&key, &site.workshop.store) {
+            Some(found) => return Ok(built(found, LayerOrigin::Cache)),
+            None => explain(site, &key, task),
         }
     }
     let layer = carry_out(site, step, below, sources, task).await?;
-    let found = CachedLayer { layer, created: site.created() };
-    for key in &keys {
-        site.workshop.cache.record(key, &found)?;
-    }
+    let found = Hit { layer, created: site.created() };
+    let workshop = &site.workshop;
+    workshop.cache.record(&key, &found.layer, found.created, &workshop.store)?;
     Ok(built(found, LayerOrigin::Step))
 }
 
-fn lookup(site: &Site, keys: &[CacheKey]) -> Option<CachedLayer> {
-    keys.iter().find_map(|key| site.workshop.cache.lookup(key, &site.workshop.store))
+/// Says what has changed since a step like this one was last carried out.
+fn explain(site: &Site, key: &CacheKey, task: &Task) {
+    if let Some(explanation) = site.workshop.cache.explain(key) {
+        task.note(format!("not in the cache: {explanation}"));
+    }
 }
 
-fn built(found: CachedLayer, origin: LayerOrigin) -> BuiltLayer {
+fn built(found: Hit, origin: LayerOrigin) -> BuiltLayer {
     BuiltLayer { layer: found.layer, created: Some(found.created), origin }
 }
 

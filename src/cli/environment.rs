@@ -12,6 +12,8 @@ pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
     /// Whether output may be coloured: `NO_COLOR` is not set.
     pub(crate) colour: bool,
+    /// Who runs this, before any namespace is entered.
+    pub(crate) uid: u32,
 }
 
 impl Environment {
@@ -19,7 +21,8 @@ impl Environment {
     pub(crate) fn read() -> Self {
         let variables: BTreeMap<_, _> = std::env::vars_os().collect();
         let colour = variables.get(&OsString::from("NO_COLOR")).is_none_or(|value| value.is_empty());
-        Self { variables, colour }
+        let uid = rustix::process::getuid().as_raw();
+        Self { variables, colour, uid }
     }
 
     /// The value of a variable that is set and not empty.

@@ -7,6 +7,7 @@ use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::dockerfile::Source;
 use crate::image::ImageError;
+use crate::registry::CredentialError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::transfer::TransferError;
@@ -80,6 +81,11 @@ fn transfer_exit(error: &TransferError) -> Exit {
 /// A registry's refusal.
 pub(crate) fn registry(error: &RegistryError) -> Failure {
     Failure::from_error(Exit::Registry, error, error.hint())
+}
+
+/// Credentials that could not be kept, or forgotten.
+pub(crate) fn credential(error: &CredentialError) -> Failure {
+    Failure::from_error(Exit::Machine, error, error.hint())
 }
 
 /// A failure of the store.

@@ -11,9 +11,10 @@ use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
+use crate::cli::session::new_cancel;
 use crate::registry;
 use crate::registry::Credential;
-use crate::sandbox::Cancel;
+use crate::registry::Keeper;
 use crate::transfer;
 
 /// Passwords beyond this size are a mistake.
@@ -24,14 +25,17 @@ pub(crate) fn login(session: &Session<'_>, arguments: &LoginArguments) -> Result
     let password = password()?;
     let credential = Credential::basic(&arguments.username, &password);
     let client = session.client()?;
-    block_on(&Cancel::new(), async {
+    block_on(&new_cancel()?, async {
         let checked = transfer::check_login(&client, &arguments.registry, &credential).await;
         checked.map_err(|error| failure::transfer(&error))
     })?;
     let path = config_path(session)?;
     let stored = registry::login(&path, &arguments.registry, &credential);
-    stored.map_err(|error| failure::credential(&error))?;
-    say(&format!("logged in to {}; the credentials are in {}\n", arguments.registry, path.display()));
+    let keeper = match stored.map_err(|error| failure::credential(&error))? {
+        Keeper::File(path) => path.display().to_string(),
+        Keeper::Helper(name) => format!("docker-credential-{name}"),
+    };
+    say(&format!("logged in to {}; the credentials are in {keeper}\n", arguments.registry));
     Ok(())
 }
 

@@ -10,10 +10,10 @@ use crate::cli::failure;
 use crate::cli::images::unknown;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
+use crate::cli::session::new_cancel;
 use crate::cli::summary;
 use crate::oci::Descriptor;
 use crate::oci::Reference;
-use crate::sandbox::Cancel;
 use crate::transfer;
 
 /// Pushes every reference; those that name the same image go together, so that its blobs move
@@ -30,7 +30,7 @@ pub(crate) fn push(session: &Session<'_>, arguments: &PushArguments) -> Result<(
             None => images.push((image, vec![reference.clone()])),
         }
     }
-    let pushed = block_on(&Cancel::new(), async {
+    let pushed = block_on(&new_cancel()?, async {
         let mut pushed = Vec::new();
         for (image, references) in &images {
             let origins = BTreeMap::new();

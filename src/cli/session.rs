@@ -13,13 +13,19 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::progress;
+use crate::layer::OverlayFormat;
+use crate::layer::Owners;
 use crate::oci::Timestamp;
 use crate::progress::Progress;
+use crate::registry;
 use crate::registry::Client;
 use crate::registry::Config;
 use crate::registry::CredentialSources;
+use crate::registry::Secret;
 use crate::sandbox;
 use crate::sandbox::Cancel;
+use crate::sandbox::Identity;
+use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
@@ -70,24 +76,29 @@ impl<'a> Session<'a> {
         Client::new(config).map_err(|error| failure::registry(&error))
     }
 
-    /// The files that may hold credentials.
+    /// The places where credentials may be.
     pub(crate) fn credentials(&self) -> CredentialSources {
         let environment = self.environment;
-        let home = environment.path("HOME");
-        let docker_config = environment
-            .path("DOCKER_CONFIG")
-            .or_else(|| Some(home.clone()?.join(".docker")))
-            .map(|directory| directory.join("config.json"));
-        let runtime = environment.path("XDG_RUNTIME_DIR").map(|d| d.join("containers/auth.json"));
-        let config = environment
-            .path("XDG_CONFIG_HOME")
-            .or_else(|| Some(home?.join(".config")))
-            .map(|directory| directory.join("containers/auth.json"));
-        let files = match environment.path("REGISTRY_AUTH_FILE") {
-            Some(only) => vec![only],
-            None => [runtime, config, docker_config.clone()].into_iter().flatten().collect(),
-        };
-        CredentialSources { files, docker_config }
+        CredentialSources::standard(&registry::Environment {
+            home: environment.path("HOME"),
+            docker_config: environment.path("DOCKER_CONFIG"),
+            registry_auth_file: environment.path("REGISTRY_AUTH_FILE"),
+            xdg_runtime_dir: environment.path("XDG_RUNTIME_DIR"),
+            xdg_config_home: environment.path("XDG_CONFIG_HOME"),
+            docker_auth_config: environment.text("DOCKER_AUTH_CONFIG").map(Secret::new),
+            uid: environment.uid,
+        })
+    }
+
+    /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
+    fn file_system(&self, sandbox: Option<&Sandbox>) -> (Owners, OverlayFormat) {
+        match sandbox.map(Sandbox::identity) {
+            Some(Identity::Root) => (Owners::Real, OverlayFormat::Trusted),
+            Some(Identity::Range(_)) => (Owners::Real, OverlayFormat::User),
+            Some(Identity::Single) => (Owners::Recorded, OverlayFormat::User),
+            None if self.environment.uid == 0 => (Owners::Real, OverlayFormat::User),
+            None => (Owners::Recorded, OverlayFormat::User),
+        }
     }
 
     /// Everything that a build works with.
@@ -97,12 +108,10 @@ impl<'a> Session<'a> {
     pub(crate) fn workshop(&self) -> Result<Workshop, Failure> {
         let sandbox = sandbox::enter();
         let store = self.store()?;
-        let (owners, format) = match &sandbox {
-            Ok(sandbox) => (sandbox.owners(), sandbox.overlay_format()),
-            Err(_) => sandbox::without_namespaces(),
-        };
-        let snapshots = Snapshotter::new(&store.snapshots_dir(), &store.tmp_dir(), owners, format);
-        let snapshotter = snapshots
+        let (owners, format) = self.file_system(sandbox.as_ref().ok());
+        let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
+        let temporary = workspace.path().to_owned();
+        let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
             .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
         Ok(Workshop {
@@ -112,10 +121,16 @@ impl<'a> Session<'a> {
             sandbox: Arc::new(sandbox),
             snapshotter: Arc::new(snapshotter),
             progress: self.display(),
-            cancel: Cancel::new(),
+            cancel: new_cancel()?,
+            workspace: Arc::new(workspace),
             resolv_conf: resolv_conf.exists().then_some(resolv_conf),
         })
     }
+}
+
+/// A flag that nobody has raised yet.
+pub(crate) fn new_cancel() -> Result<Cancel, Failure> {
+    Cancel::new().map_err(|error| Failure::from_error(Exit::Machine, &error, None))
 }
 
 /// What time it is.

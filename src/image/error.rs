@@ -58,6 +58,23 @@ pub enum ImageError {
         /// Why not.
         source: LayerError,
     },
+    /// A file that should hold images does not.
+    #[error("this is not an archive of images: {0}")]
+    NotAnImage(String),
+    /// An archive of images could not be read.
+    #[error("cannot read the archive")]
+    Input {
+        /// What the operating system, or the reader of the format, said.
+        source: io::Error,
+    },
+    /// A file of a layout could not be read.
+    #[error("cannot read `{}`", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The output directory exists and has something in it.
     #[error("`{}` is not empty", .0.display())]
     NotEmpty(PathBuf),

@@ -49,10 +49,10 @@ pub fn import_directory(store: &Store, directory: &Path) -> Result<Vec<Imported>
             found.documents.insert(name.to_owned(), document(file)?);
         }
     }
-    let entries = std::fs::read_dir(&blobs).map_err(|e| ImageError::read(&blobs, e))?;
+    let entries = std::fs::read_dir(&blobs).map_err(|e| unreadable(&blobs, e))?;
     for entry in entries {
-        let path = entry.map_err(|e| ImageError::read(&blobs, e))?.path();
-        let file = File::open(&path).map_err(|e| ImageError::read(&path, e))?;
+        let path = entry.map_err(|e| unreadable(&blobs, e))?.path();
+        let file = File::open(&path).map_err(|e| unreadable(&path, e))?;
         let name = format!("blobs/sha256/{}", path.file_name().unwrap_or_default().display());
         found.blob(store, name, file)?;
     }
@@ -63,8 +63,8 @@ pub fn import_directory(store: &Store, directory: &Path) -> Result<Vec<Imported>
 pub fn import_tar(store: &Store, reader: impl Read) -> Result<Vec<Imported>, ImageError> {
     let mut found = Archive::default();
     let mut archive = tar::Archive::new(reader);
-    for entry in archive.entries().map_err(ImageError::archive)? {
-        let mut entry = entry.map_err(ImageError::archive)?;
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
         let path = entry.path_bytes().into_owned();
         let name = String::from_utf8_lossy(&path).trim_start_matches("./").to_owned();
         match entry.header().entry_type() {
@@ -103,10 +103,18 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
+fn unreadable(path: &Path, source: io::Error) -> ImageError {
+    ImageError::Read { path: path.to_owned(), source }
+}
+
+fn broken(source: io::Error) -> ImageError {
+    ImageError::Input { source }
+}
+
 fn document(reader: impl Read) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let read = reader.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(ImageError::archive)?;
+    read.map_err(broken)?;
     if bytes.len() as u64 > DOCUMENT_LIMIT {
         return Err(ImageError::NotAnImage("its index is larger than 4 MiB".to_owned()));
     }
@@ -122,7 +130,7 @@ impl Archive {
         mut reader: impl Read,
     ) -> Result<(), ImageError> {
         let mut writer = store.writer()?;
-        io::copy(&mut reader, &mut writer).map_err(ImageError::archive)?;
+        io::copy(&mut reader, &mut writer).map_err(broken)?;
         let descriptor = writer.commit(MediaType::Other(String::new()))?;
         if let Some(hex) = name.strip_prefix("blobs/sha256/") {
             if hex != descriptor.digest.hex() {
@@ -230,7 +238,7 @@ impl Archive {
 fn compression(store: &Store, digest: &Digest) -> Result<Compression, ImageError> {
     let mut magic = [0; 4];
     let mut file = store.open_blob(digest)?;
-    let count = file.read(&mut magic).map_err(ImageError::archive)?;
+    let count = file.read(&mut magic).map_err(broken)?;
     Ok(match &magic[..count] {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd,

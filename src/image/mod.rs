@@ -14,6 +14,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod history;
+mod import;
 mod layout;
 mod report;
 mod rootfs;
@@ -24,6 +25,7 @@ pub use assemble::{Assembled, Parts, assemble};
 pub use directory::{Ownership, Skipped, write_rootfs_dir};
 pub use docker_archive::write_docker_archive;
 pub use error::ImageError;
+pub use import::{Imported, import_directory, import_tar};
 pub use layout::{write_oci_layout, write_oci_tar};
 pub use report::{LayerSize, report};
 pub use rootfs::write_rootfs_tar;
