@@ -6,4 +6,5 @@ pub mod oci;
 pub mod plan;
 pub mod progress;
 pub mod sandbox;
+pub mod snapshot;
 mod sys;
