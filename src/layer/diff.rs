@@ -75,15 +75,14 @@ impl<W: Write + Send + 'static> Differ<'_, W> {
         let shows = below.is_some_and(|below| below.kind == Kind::Directory);
         let depth = self.parents.len();
         self.parents.push(node.into_entry(path.clone()));
-        // Without a layer below, the root is nobody's change.
-        if !unchanged && (shows || !path.is_root()) {
+        if !unchanged {
             self.flush_parents(true)?;
         }
         if opaque && shows && !self.lower.read_dir(&path)?.is_empty() {
             self.write(&marker(path.clone(), Kind::OpaqueWhiteout))?;
         }
         let names = self.upper.read_dir(&path).map_err(LayerError::file("list", &path))?;
-        for name in names {
+        for (name, _) in names {
             self.child(path.join(name), shows && !opaque)?;
         }
         self.parents.truncate(depth);

@@ -17,6 +17,12 @@ pub enum LayerError {
         /// Which file.
         path: ImagePath,
     },
+    /// Sockets are made by running programs, and no layer can hold one.
+    #[error("`{path}` is a socket, which a layer cannot hold")]
+    Socket {
+        /// Which file.
+        path: ImagePath,
+    },
     /// A tar archive has no way to write this extended attribute's name.
     #[error("extended attribute `{name}` of `{path}` cannot be stored in a layer")]
     XattrName {

@@ -18,6 +18,8 @@ mod pax;
 mod read;
 mod sparse;
 mod stored;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tree;
 mod whiteout;
 mod write;

@@ -87,9 +87,25 @@ impl LayerDir {
         Ok(Stored::Present { node, opaque })
     }
 
-    /// The names in the directory `path`, sorted, whiteouts included.
-    pub(crate) fn read_dir(&self, path: &ImagePath) -> io::Result<Vec<Vec<u8>>> {
-        beneath::read_names(beneath::open_directory(&self.root, path.relative())?)
+    /// The names in the directory `path`, sorted, and whether they are whiteouts.
+    pub(crate) fn read_dir(&self, path: &ImagePath) -> io::Result<Vec<(Vec<u8>, bool)>> {
+        let relative = path.relative();
+        let entries = beneath::read_entries(beneath::open_directory(&self.root, relative)?)?;
+        // Overlayfs marks directories in which empty files may be whiteouts.
+        let marker = xattr::get(&self.root, relative, self.format.opaque())?;
+        let may_be_file = marker.is_some_and(|value| value == b"x");
+        let mut names = Vec::with_capacity(entries.len());
+        for (name, file_type) in entries {
+            let may_be_whiteout = match file_type {
+                FileType::CharacterDevice | FileType::Unknown => true,
+                FileType::RegularFile => may_be_file,
+                _ => false,
+            };
+            let is_whiteout =
+                may_be_whiteout && matches!(self.lookup(&path.join(&name))?, Stored::Whiteout);
+            names.push((name, is_whiteout));
+        }
+        Ok(names)
     }
 
     /// Opens the regular file `path`.

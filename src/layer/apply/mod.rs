@@ -196,3 +196,264 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Cursor, os::unix::fs::MetadataExt as _};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::layer::testing::*;
+    use crate::layer::{LayerDir, Stored};
+    use crate::oci::Digest;
+
+    /// Applies entries alone, as if nothing were below.
+    fn apply_to(
+        entries: &[(Entry, &'static str)],
+        owners: Owners,
+    ) -> (TempDir, Result<Applied, LayerError>) {
+        let (bytes, diff_id) = archive(entries);
+        apply_bytes(bytes, diff_id, owners)
+    }
+
+    fn apply_bytes(
+        bytes: Vec<u8>,
+        diff_id: DiffId,
+        owners: Owners,
+    ) -> (TempDir, Result<Applied, LayerError>) {
+        let directory = tempfile::tempdir().expect("writable");
+        let format = OverlayFormat::User;
+        let target = Target { directory: directory.path(), owners, format, lower: None };
+        let applied = apply(Cursor::new(bytes), &target, diff_id);
+        (directory, applied)
+    }
+
+    fn look(directory: &TempDir, path: &str) -> Stored {
+        let layer =
+            LayerDir::open(directory.path(), Owners::Real, OverlayFormat::User, Sidecar::default());
+        layer.expect("readable").lookup(&ImagePath::new(path)).expect("readable")
+    }
+
+    #[test]
+    fn links_among_the_parents_stay_inside() {
+        let outside = tempfile::tempdir().expect("writable");
+        let escape = outside.path().to_str().expect("text");
+        for target in [escape, "../../../../../../../../../..", "/"] {
+            let (directory, applied) = apply_to(
+                &[symlink("/out", target), file("/out/evil", "x"), file("/out/a/b", "x")],
+                Owners::Real,
+            );
+            applied.expect("resolved inside");
+            assert_eq!(fs::read_dir(outside.path()).expect("readable").count(), 0);
+            let inside = directory.path().join(&ImagePath::new(target).relative());
+            assert_eq!(fs::read_to_string(inside.join("evil")).expect("inside"), "x");
+        }
+    }
+
+    #[test]
+    fn names_cannot_climb_out() {
+        // Our own writer cleans names, so this archive comes from the tar crate.
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in ["../../evil", "/abs", "a/../../b"] {
+            let mut header = tar::Header::new_gnu();
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(1);
+            header.set_mode(0o644);
+            header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_cksum();
+            builder.append(&header, &b"x"[..]).expect("a Vec takes all");
+        }
+        let bytes = builder.into_inner().expect("a Vec takes all");
+        let diff_id = DiffId(Digest::of(&bytes));
+        let (directory, applied) = apply_bytes(bytes, diff_id, Owners::Real);
+        applied.expect("clamped");
+        let root = beneath::open_root(directory.path()).expect("readable");
+        let names = beneath::read_names(root).expect("readable");
+        assert_eq!(names, [&b"abs"[..], b"b", b"evil"]);
+    }
+
+    #[test]
+    fn hard_links_outside_the_layer_are_refused_or_left_to_the_layers_below() {
+        let (_, applied) = apply_to(&[hard_link("/x", "/../../etc/passwd")], Owners::Real);
+        assert!(applied.expect("left open").needs_lower);
+        let (_, applied) =
+            apply_to(&[whiteout("/a"), hard_link("/x", "/a"), directory("/d")], Owners::Real);
+        assert!(matches!(applied, Err(LayerError::NoLinkTarget { .. })));
+        let (_, applied) = apply_to(&[directory("/d"), hard_link("/x", "/d")], Owners::Real);
+        assert!(matches!(applied, Err(LayerError::NoLinkTarget { .. })));
+        let (_, applied) = apply_to(&[hard_link("/x", "/")], Owners::Real);
+        assert!(matches!(applied, Err(LayerError::NoLinkTarget { .. })));
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let (_, applied) =
+            apply_to(&[symlink("/a", "b"), symlink("/b", "a"), file("/a/x", "")], Owners::Real);
+        let error = applied.expect_err("a circle");
+        assert_eq!(error.to_string(), "cannot resolve `/a`");
+    }
+
+    #[test]
+    fn attributes_that_steer_overlayfs_are_refused() {
+        for name in ["user.overlay.opaque", "trusted.overlay.redirect", "user.coracle.stat"] {
+            let mut hostile = directory("/d");
+            hostile.0.xattrs.insert(name.into(), b"y".to_vec());
+            let (_, applied) = apply_to(&[hostile], Owners::Real);
+            assert!(matches!(applied, Err(LayerError::ReservedXattr { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_would_be_a_whiteout_stays_a_device() {
+        let device = entry("/w", Kind::CharDevice { major: 0, minor: 0 });
+        let (directory, applied) = apply_to(&[(device.clone(), "")], Owners::Real);
+        applied.expect("kept as a record");
+        let Stored::Present { node, .. } = look(&directory, "/w") else { panic!("a node") };
+        assert_eq!(node.kind, device.kind);
+    }
+
+    #[test]
+    fn later_entries_replace_earlier_ones() {
+        let (directory, applied) = apply_to(
+            &[
+                file("/a", "1"),
+                directory_with_file(),
+                (directory("/d").0, ""),
+                file("/d/in", "2"),
+                file("/d", "file"),
+                directory("/a"),
+                symlink("/a", "d"),
+                file("/a", "last"),
+                hard_link("/h", "/a"),
+                hard_link("/h", "/d"),
+                hard_link("/d", "/d"),
+            ],
+            Owners::Real,
+        );
+        applied.expect("valid");
+        let read = |name| fs::read_to_string(directory.path().join(name)).expect("a file");
+        assert_eq!([read("a"), read("d"), read("h")], ["last", "file", "file"]);
+    }
+
+    fn directory_with_file() -> (Entry, &'static str) {
+        file("/d/first", "implies its parent")
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_shows_nothing_old() {
+        let cases: [&[(Entry, &'static str)]; 3] = [
+            &[whiteout("/d"), directory("/d")],
+            &[directory("/d"), whiteout("/d")],
+            &[whiteout("/d"), file("/d/x", "")],
+        ];
+        for entries in cases {
+            let (directory, applied) = apply_to(entries, Owners::Real);
+            assert!(!applied.expect("valid").implied.contains(&ImagePath::new("/d")));
+            assert!(matches!(look(&directory, "/d"), Stored::Present { opaque: true, .. }));
+        }
+        let (directory, applied) = apply_to(&[file("/f", "x"), whiteout("/f")], Owners::Real);
+        applied.expect("valid");
+        assert!(matches!(look(&directory, "/f"), Stored::Present { .. }));
+    }
+
+    #[test]
+    fn files_below_a_file_are_an_error() {
+        let (_, applied) = apply_to(&[file("/f", "x"), file("/f/x", "y")], Owners::Real);
+        assert_eq!(
+            applied.expect_err("not a directory").to_string(),
+            "cannot put something into `/f`"
+        );
+    }
+
+    #[test]
+    fn implied_directories_are_told() {
+        let (_, applied) = apply_to(
+            &[file("/a/b/c", ""), directory("/a"), opaque("/o"), file("/o/p/q", "")],
+            Owners::Real,
+        );
+        let implied: Vec<String> =
+            applied.expect("valid").implied.iter().map(ToString::to_string).collect();
+        assert_eq!(implied, ["/", "/a/b", "/o"]);
+    }
+
+    #[test]
+    fn times_and_modes_are_exact_and_long_files_keep_their_holes() {
+        let mut sparse = file("/sparse", "");
+        let zeros: &'static str = Box::leak("\0".repeat(1 << 20).into_boxed_str());
+        sparse.1 = zeros;
+        sparse.0.kind = Kind::File { size: 1 << 20 };
+        let mut timed = file("/d/f", "x");
+        timed.0.mtime = Timestamp { seconds: -2, nanoseconds: 500_000_000 };
+        timed.0.mode = 0o7777;
+        let (at, applied) = apply_to(&[directory("/d"), timed, sparse], Owners::Real);
+        applied.expect("valid");
+        let look = |name: &str| fs::metadata(at.path().join(name)).expect("there");
+        assert_eq!((look("d").mtime(), look("d").mtime_nsec()), (1_000_000_000, 0));
+        assert_eq!((look("d/f").mtime(), look("d/f").mtime_nsec()), (-2, 500_000_000));
+        assert_eq!(look("d/f").mode() & 0o7777, 0o7777);
+        assert_eq!((look("sparse").size(), look("sparse").blocks()), (1 << 20, 0));
+    }
+
+    #[test]
+    fn a_wrong_diff_id_is_an_error() {
+        let (bytes, _) = archive(&[file("/f", "x")]);
+        let (_, applied) = apply_bytes(bytes, DiffId(Digest::of("other")), Owners::Real);
+        assert!(matches!(applied, Err(LayerError::WrongDiffId { .. })));
+    }
+
+    #[test]
+    fn broken_archives_are_errors() {
+        let (bytes, diff_id) = archive(&[file("/f", "x"), file("/g", "y")]);
+        for length in [1, 12, bytes.len() / 2, bytes.len() - 1] {
+            let (_, applied) = apply_bytes(bytes[..length].to_vec(), diff_id, Owners::Real);
+            applied.expect_err("truncated");
+        }
+        let (_, applied) = apply_bytes(vec![b'x'; 2000], diff_id, Owners::Real);
+        assert!(matches!(applied, Err(LayerError::Malformed { .. })));
+        let mut huge = tar::Header::new_ustar();
+        huge.set_entry_type(tar::EntryType::XHeader);
+        huge.set_size(1 << 30);
+        huge.set_cksum();
+        let (_, applied) = apply_bytes(huge.as_bytes().to_vec(), diff_id, Owners::Real);
+        let error = applied.expect_err("bounded").to_string();
+        assert!(error.contains("more than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn what_one_user_cannot_do_is_recorded() {
+        let owned = |(entry, content): (Entry, &'static str)| {
+            (Entry { uid: 7, gid: 8, mode: 0o4511, ..entry }, content)
+        };
+        let (at, applied) = apply_to(
+            &[
+                owned(file("/f", "x")),
+                file("/plain", ""),
+                owned(directory("/d")),
+                owned(symlink("/l", "f")),
+                (entry("/null", Kind::CharDevice { major: 1, minor: 3 }), ""),
+            ],
+            Owners::Recorded,
+        );
+        let sidecar = applied.expect("valid").sidecar;
+        let real = fs::metadata(at.path().join("f")).expect("there").mode() & 0o7777;
+        assert_eq!(real, 0o711, "no setuid, and readable");
+        let (owners, format) = (Owners::Recorded, OverlayFormat::User);
+        let layer = LayerDir::open(at.path(), owners, format, sidecar).expect("readable");
+        let check = |path: &str, uid, mode, kind: Option<Kind>| {
+            let Ok(Stored::Present { node, .. }) = layer.lookup(&ImagePath::new(path)) else {
+                panic!("{path} is there")
+            };
+            assert_eq!((node.uid, node.mode), (uid, mode), "{path}");
+            assert!(kind.is_none_or(|kind| kind == node.kind), "{path}");
+            assert!(node.xattrs.is_empty());
+        };
+        check("/f", 7, 0o4511, None);
+        check("/plain", 0, 0o644, None);
+        check("/d", 7, 0o4511, None);
+        check("/l", 7, 0o777, None);
+        check("/null", 0, 0o644, Some(Kind::CharDevice { major: 1, minor: 3 }));
+    }
+}
