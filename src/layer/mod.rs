@@ -6,6 +6,21 @@
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
+mod compress;
+mod decompress;
 mod entry;
+mod error;
+mod header;
+mod pax;
+mod read;
+mod sparse;
+mod tree;
+mod whiteout;
+mod write;
 
+pub(crate) use decompress::decompress;
 pub use entry::{Entry, Kind};
+pub use error::LayerError;
+pub use read::{LayerReader, Names};
+pub use tree::{EmptyTree, Node, Tree, TreeError};
+pub use write::{LayerWriter, Written};
