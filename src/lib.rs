@@ -11,3 +11,4 @@ pub mod progress;
 pub mod registry;
 pub mod sandbox;
 pub mod store;
+pub mod transfer;
