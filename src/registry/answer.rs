@@ -142,12 +142,12 @@ mod tests {
             r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
             ": manifest unknown (MANIFEST_UNKNOWN)",
         );
-        check(
-            r#"{"errors":[{"code":"DENIED"},{"message":"no"}]}"#,
-            ": DENIED; no",
-        );
+        check(r#"{"errors":[{"code":"DENIED"},{"message":"no"}]}"#, ": DENIED; no");
         check(r#"{"errors":[{"code":401,"message":null}]}"#, ": 401");
-        check(r#"{"details":"incorrect username or password"}"#, ": incorrect username or password");
+        check(
+            r#"{"details":"incorrect username or password"}"#,
+            ": incorrect username or password",
+        );
         check(r#"{"error":"invalid_grant"}"#, ": invalid_grant");
         check("Too Many Requests (HAP429).\n", ": Too Many Requests (HAP429).");
         check("<html><body>502</body></html>", "");

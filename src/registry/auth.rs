@@ -48,8 +48,7 @@ impl Client {
         let response = self.deliver(&call, &mut request).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let challenge = challenge_of(&response);
-            let challenge =
-                challenge.ok_or_else(|| call.misbehaved(Misbehaviour::NoChallenge))?;
+            let challenge = challenge.ok_or_else(|| call.misbehaved(Misbehaviour::NoChallenge))?;
             let grant = self.answer_challenge(&call, &challenge, Some(credential), &request.url);
             request.authorization = Some(grant.await?.header);
             let response = self.deliver(&call, &mut request).await?;
@@ -190,10 +189,7 @@ impl Client {
             let request = Request::new(Method::POST, realm.clone())
                 // The body is a secret, so it goes where we were told and nowhere else.
                 .follow(Follow::Never)
-                .header(
-                    CONTENT_TYPE,
-                    HeaderValue::from_static("application/x-www-form-urlencoded"),
-                )
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
                 .body(Body::Bytes(form.into()));
             let response = self.ask_token_server(call, &request).await?;
             // What token servers without this POST answer (rule B027).

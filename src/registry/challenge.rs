@@ -155,7 +155,9 @@ mod tests {
             ),
         );
         check(
-            &["Bearer realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:user/image:pull\""],
+            &[
+                "Bearer realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:user/image:pull\"",
+            ],
             bearer("https://ghcr.io/token", "ghcr.io", "repository:user/image:pull", ""),
         );
         check(
@@ -169,7 +171,9 @@ mod tests {
             ),
         );
         check(
-            &["Bearer realm=\"https://quay.io/v2/auth\", service=\"quay.io\" , error=\"invalid_token\""],
+            &[
+                "Bearer realm=\"https://quay.io/v2/auth\", service=\"quay.io\" , error=\"invalid_token\"",
+            ],
             bearer("https://quay.io/v2/auth", "quay.io", "", "invalid_token"),
         );
         let ecr = "Basic realm=\"https://1.dkr.ecr.us-east-1.amazonaws.com/\",service=\"ecr.amazonaws.com\"";

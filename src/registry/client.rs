@@ -308,7 +308,10 @@ impl Client {
 /// Whether a host that may speak plain HTTP seems to do so. A certificate that is not trusted is
 /// proof of the contrary.
 fn may_be_plain(error: &HttpError) -> bool {
-    matches!(error, HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Timeout { .. })
+    matches!(
+        error,
+        HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Timeout { .. }
+    )
 }
 
 impl Call<'_> {
@@ -331,7 +334,12 @@ impl Call<'_> {
     }
 
     /// The error that a status means.
-    pub(crate) fn failure(&self, status: StatusCode, login: Login, answer: Answer) -> RegistryError {
+    pub(crate) fn failure(
+        &self,
+        status: StatusCode,
+        login: Login,
+        answer: Answer,
+    ) -> RegistryError {
         let (host, subject) = (self.name(), self.subject.clone());
         match status.as_u16() {
             401 => RegistryError::Unauthorized { host, subject, login, answer },

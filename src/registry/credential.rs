@@ -233,9 +233,9 @@ impl CredentialError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::BadAuth { key, .. } => Some(format!("run `coracle login {key}` again")),
-            Self::Helper { source: HelperError::Missing(name), .. } => Some(format!(
-                "install `docker-credential-{name}`, or remove it from the file"
-            )),
+            Self::Helper { source: HelperError::Missing(name), .. } => {
+                Some(format!("install `docker-credential-{name}`, or remove it from the file"))
+            }
             _ => None,
         }
     }

@@ -211,11 +211,10 @@ mod tests {
         check(r#"{"username":"u","password":"p"}"#, password("u", "p"));
         check("{}", None);
         check(r#"{"registrytoken":"t"}"#, Some(Credential::RegistryToken(Secret::new("t"))));
-        let identity =
-            |username: &str| Credential::IdentityToken {
-                username: username.into(),
-                token: Secret::new("t"),
-            };
+        let identity = |username: &str| Credential::IdentityToken {
+            username: username.into(),
+            token: Secret::new("t"),
+        };
         check(r#"{"identitytoken":"t"}"#, Some(identity("")));
         check(r#"{"auth":"dTo=","identitytoken":"t"}"#, Some(identity("u")));
     }

@@ -178,7 +178,10 @@ mod tests {
     #[test]
     fn b002_docker_hub_has_a_host_for_its_api() {
         let endpoint = Endpoint::registry(&reference("python:3"), &BTreeSet::new());
-        assert_eq!((endpoint.name.as_str(), endpoint.host.as_str()), ("docker.io", "registry-1.docker.io"));
+        assert_eq!(
+            (endpoint.name.as_str(), endpoint.host.as_str()),
+            ("docker.io", "registry-1.docker.io")
+        );
         let url = endpoint.url("https", &endpoint.path("manifests/3")).map(String::from);
         let expected = "https://registry-1.docker.io/v2/library/python/manifests/3";
         assert_eq!(url.as_deref(), Some(expected));
@@ -187,7 +190,8 @@ mod tests {
     #[test]
     fn b007_b008_plain_http_only_for_this_machine_and_by_order() {
         let insecure: BTreeSet<String> = ["r.example:5000".into(), "any.example".into()].into();
-        let check = |host: &str, expected| assert_eq!(transport(host, &insecure), expected, "{host}");
+        let check =
+            |host: &str, expected| assert_eq!(transport(host, &insecure), expected, "{host}");
         for host in
             ["localhost", "localhost:5000", "127.0.0.1:5000", "127.1.2.3", "[::1]:5000", "[::1]"]
         {
@@ -213,8 +217,9 @@ mod tests {
         let check = |mirror: &str, name: &str, expected: Option<(&str, Transport, &str)>| {
             let mirror: Mirror = mirror.parse().expect(mirror);
             let endpoint = mirror.endpoint(&reference(name), &BTreeSet::new());
-            let found =
-                endpoint.as_ref().map(|it| (it.host.as_str(), it.transport, it.repository.as_str()));
+            let found = endpoint
+                .as_ref()
+                .map(|it| (it.host.as_str(), it.transport, it.repository.as_str()));
             assert_eq!(found, expected, "{mirror:?}");
         };
         check(
@@ -235,8 +240,16 @@ mod tests {
     #[test]
     fn what_is_not_a_mirror_is_refused() {
         for text in [
-            "", "=", "docker.io=", "=m", "docker.io=ftp://m", "docker.io=http://u@m",
-            "docker.io=m/../x", "docker.io=m/A", "docker.io=m?x", "docker.io=a b",
+            "",
+            "=",
+            "docker.io=",
+            "=m",
+            "docker.io=ftp://m",
+            "docker.io=http://u@m",
+            "docker.io=m/../x",
+            "docker.io=m/A",
+            "docker.io=m?x",
+            "docker.io=a b",
         ] {
             assert!(text.parse::<Mirror>().is_err(), "{text}");
         }

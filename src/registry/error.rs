@@ -237,7 +237,9 @@ impl RegistryError {
             Self::RateLimited { host, login: Login::Anonymous, .. } => {
                 Some(format!("run `coracle login {host}`: users have a higher limit"))
             }
-            Self::RateLimited { .. } => Some("wait, or use a mirror (--registry-mirror)".to_owned()),
+            Self::RateLimited { .. } => {
+                Some("wait, or use a mirror (--registry-mirror)".to_owned())
+            }
             Self::UnsupportedManifest { .. } => {
                 Some("push the image again with a current tool".to_owned())
             }

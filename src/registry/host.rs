@@ -86,11 +86,9 @@ impl Host {
     pub(crate) fn set_challenge(&self, challenge: &Challenge) {
         let general = match challenge {
             Challenge::Basic => Challenge::Basic,
-            Challenge::Bearer(bearer) => Challenge::Bearer(BearerChallenge {
-                scope: None,
-                error: None,
-                ..bearer.clone()
-            }),
+            Challenge::Bearer(bearer) => {
+                Challenge::Bearer(BearerChallenge { scope: None, error: None, ..bearer.clone() })
+            }
         };
         self.locked(|learnt| learnt.challenge = Some(general));
     }

@@ -135,8 +135,7 @@ fn auths<'a>(
 }
 
 fn save(path: &Path, file: &Map<String, Value>) -> Result<(), CredentialError> {
-    write(path, file)
-        .map_err(|source| CredentialError::Write { path: path.to_owned(), source })
+    write(path, file).map_err(|source| CredentialError::Write { path: path.to_owned(), source })
 }
 
 fn write(path: &Path, file: &Map<String, Value>) -> io::Result<()> {
@@ -174,7 +173,11 @@ mod tests {
 
     fn sources(directory: &Path) -> CredentialSources {
         let path = directory.join("new/config.json");
-        CredentialSources { files: vec![path.clone()], docker_config: Some(path), ..CredentialSources::default() }
+        CredentialSources {
+            files: vec![path.clone()],
+            docker_config: Some(path),
+            ..CredentialSources::default()
+        }
     }
 
     fn path(sources: &CredentialSources) -> &Path {

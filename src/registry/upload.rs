@@ -260,13 +260,25 @@ mod tests {
             let url = session_url(&posted.parse().expect(posted), location);
             assert_eq!(url.map(String::from), Ok(expected.to_owned()), "{location}");
         };
-        check(POSTED, "/v2/a/b/blobs/uploads/1?_state=x%2F%3D", "https://r.example/v2/a/b/blobs/uploads/1?_state=x%2F%3D");
+        check(
+            POSTED,
+            "/v2/a/b/blobs/uploads/1?_state=x%2F%3D",
+            "https://r.example/v2/a/b/blobs/uploads/1?_state=x%2F%3D",
+        );
         check(POSTED, "1", "https://r.example/v2/a/b/blobs/uploads/1");
         check(POSTED, "https://r.example:443/u/1", "https://r.example/u/1");
         check(POSTED, "https://storage.example/u?sig=1", "https://storage.example/u?sig=1");
         check(POSTED, "http://r.example/u/1", "https://r.example/u/1");
-        check("https://r.example:8443/v2/", "http://r.example:8443/u/1", "https://r.example:8443/u/1");
-        check("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/u/1", "http://127.0.0.1:5000/u/1");
+        check(
+            "https://r.example:8443/v2/",
+            "http://r.example:8443/u/1",
+            "https://r.example:8443/u/1",
+        );
+        check(
+            "http://127.0.0.1:5000/v2/",
+            "http://127.0.0.1:5000/u/1",
+            "http://127.0.0.1:5000/u/1",
+        );
     }
 
     #[test]
