@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use super::*;
-use crate::copy::memory::{MemoryTree, OLD};
+use crate::copy::memory::MemoryTree;
 use crate::layer::{Node, TreeError};
 use crate::oci::{Compression, ImagePath};
 use crate::plan::{Chmod, CopyFrom, StageId};
