@@ -5,7 +5,7 @@
 //! A pattern that matches a directory matches all that is in it.
 //!
 //! A walk goes from a directory to its children, so [`Matches`] of the directory are handed in: as
-//! in BuildKit, what a pattern said of the directory holds for the child. Nothing here does I/O.
+//! in `BuildKit`, what a pattern said of the directory holds for the child. Nothing here does I/O.
 //!
 //! Spec: <https://docs.docker.com/build/concepts/context/#dockerignore-files>.
 

@@ -51,7 +51,7 @@ impl BuildContext {
         let (ignore_file, text) = dockerignore.unwrap_or_default();
         let patterns = Patterns::parse(&text)
             .map_err(|source| ContextError::Ignore { name: ignore_file.clone(), source })?;
-        let missing = [Errno::NOENT, Errno::NOTDIR].map(|errno| errno.raw_os_error());
+        let missing = [Errno::NOENT, Errno::NOTDIR].map(Errno::raw_os_error);
         let directory = HostDirectory::open(dir).map_err(|source| match source.raw_os_error() {
             Some(code) if missing.contains(&code) => ContextError::NotADirectory(dir.into()),
             _ => ContextError::Open { path: dir.into(), source },

@@ -122,9 +122,9 @@ fn a120_a_socket_is_an_empty_file() {
 fn a_file_that_changes_while_it_is_read_is_an_error() {
     let host = Host::new(&["a"]);
     let context = host.context("");
-    let mut content = context.open(&ImagePath::new("/a")).expect("opens");
+    let mut reader = context.open(&ImagePath::new("/a")).expect("opens");
     fs::write(host.path("a"), "other").expect("written");
-    let error = io::copy(&mut content, &mut io::sink()).expect_err("it changed");
+    let error = io::copy(&mut reader, &mut io::sink()).expect_err("it changed");
     assert_eq!(error.to_string(), "`/a` changed while it was read");
 }
 

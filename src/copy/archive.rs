@@ -127,6 +127,9 @@ mod tests {
         let mut header = tar::Header::new_ustar();
         header.set_size(2);
         header.set_mode(0o640);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         builder.append_data(&mut header, "f", &b"x\n"[..]).expect("a Vec takes all");
         let tar = builder.into_inner().expect("a Vec takes all");
         let gzip = |bytes: &[u8]| {

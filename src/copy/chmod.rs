@@ -78,6 +78,7 @@ fn bits(letters: &str, mode: u32, mask: u32, target: Target) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::Target::{Directory, File};
     use super::*;
 
     #[test]
@@ -86,7 +87,6 @@ mod tests {
             let changed = apply(&Chmod::Symbolic(text.to_owned()), mode, target);
             assert_eq!(changed, expected, "{text} on {mode:o}: {changed:o}");
         };
-        use Target::{Directory, File};
         check("u=rwX,go=rX", 0o700, Directory, 0o755);
         check("u=rwX,go=rX", 0o755, File, 0o755);
         check("u=rwX,go=rX", 0o600, File, 0o644);

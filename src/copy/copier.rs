@@ -1,6 +1,6 @@
 //! The copier: one matched source at a time, onto the staging tree.
 //!
-//! What it does is what BuildKit's copy does to a mounted file system, rule by rule; here nothing
+//! What it does is what `BuildKit`'s copy does to a mounted file system, rule by rule; here nothing
 //! but names and metadata are put into the staging tree.
 
 use std::collections::BTreeMap;

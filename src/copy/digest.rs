@@ -68,7 +68,7 @@ impl Record {
     }
 
     fn number(&mut self, number: u64) {
-        self.digester.update(&number.to_be_bytes());
+        self.digester.update(number.to_be_bytes());
     }
 
     fn list(&mut self, found: &Match, list: &[Listed], contents: &[Option<Digest>]) {

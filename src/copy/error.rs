@@ -8,7 +8,7 @@ use crate::layer::{LayerError, TreeError};
 use crate::oci::ImagePath;
 use crate::plan::CopyFrom;
 
-/// Why a `COPY`, `ADD` or `WORKDIR` failed. Where people search for BuildKit's wording, it is kept.
+/// Why a `COPY`, `ADD` or `WORKDIR` failed. Where people search for `BuildKit`'s wording, it is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// A source without wildcards leads to nothing (rule A113).
@@ -17,7 +17,7 @@ pub enum CopyError {
         /// As written, from the root of where it was looked for.
         path: ImagePath,
         /// Where it was looked for.
-        from: CopyFrom,
+        from: Box<CopyFrom>,
         /// The ignore pattern that hides it.
         hidden_by: Option<String>,
     },
@@ -135,7 +135,7 @@ impl CopyError {
             Self::MissingSource { hidden_by: Some(rule), path, .. } => {
                 Some(format!("{rule} excludes it; a line `!{}` takes it back", name(path)))
             }
-            Self::MissingSource { from: CopyFrom::Context, .. } => {
+            Self::MissingSource { from, .. } if **from == CopyFrom::Context => {
                 Some("sources are relative to the build context, whatever `WORKDIR` is".to_owned())
             }
             Self::MissingSource { .. } => Some(
@@ -197,7 +197,7 @@ mod tests {
     fn a113_a_missing_source_is_named_with_its_slash_and_the_pattern_that_hides_it() {
         let error = CopyError::MissingSource {
             path: ImagePath::new("a.txt"),
-            from: CopyFrom::Context,
+            from: Box::new(CopyFrom::Context),
             hidden_by: Some("the pattern `*.txt` in line 3 of `.dockerignore`".to_owned()),
         };
         assert_eq!(error.to_string(), "\"/a.txt\": not found in the build context");

@@ -1,7 +1,7 @@
 //! `COPY`, `ADD` and `WORKDIR`: layers that are computed.
 //!
 //! Nothing is mounted, and no privilege is needed. The names and metadata that a step adds are
-//! collected in a staging tree over the stage so far (`staging`), by the rules that BuildKit
+//! collected in a staging tree over the stage so far (`staging`), by the rules that `BuildKit`
 //! follows on a real file system (`copier`, `unpack`, `workdir`). In the end they are written to
 //! the layer in order (`write`), the contents straight from where they are.
 

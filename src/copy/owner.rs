@@ -1,7 +1,7 @@
 //! Owners: what `--chown` and `USER` name, in numbers.
 //!
 //! Names are looked up in the files of the stage that is built (rules A105 and A124), never in
-//! those of the machine. A name that is not there is an error, as the documentation says; BuildKit
+//! those of the machine. A name that is not there is an error, as the documentation says; `BuildKit`
 //! silently takes 0 (rule A125).
 
 use crate::copy::CopyError;

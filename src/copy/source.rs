@@ -102,7 +102,7 @@ impl Finder<'_> {
             return Ok(Match { path, real, node });
         }
         let hidden_by = self.tree.hidden_by(&path).or_else(|| self.tree.hidden_by(&real));
-        Err(CopyError::MissingSource { path, from: self.from.clone(), hidden_by })
+        Err(CopyError::MissingSource { path, from: Box::new(self.from.clone()), hidden_by })
     }
 }
 

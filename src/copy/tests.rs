@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use super::*;
-use crate::copy::memory::{MemoryTree, OLD};
+use crate::copy::memory::MemoryTree;
 use crate::layer::{Node, TreeError};
 use crate::oci::{Compression, ImagePath};
 use crate::plan::{Chmod, CopyFrom, StageId};
@@ -26,8 +26,8 @@ pub(crate) fn step(sources: &[&str], destination: &str) -> CopyStep {
 }
 
 /// The entries of a layer, as `tar` sees them: `mode uid:gid name`, and what it is.
-fn listing(layer: Vec<u8>) -> Vec<String> {
-    let mut archive = tar::Archive::new(&layer[..]);
+fn listing(layer: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(layer);
     let entries = archive.entries().expect("a tar");
     entries
         .map(|entry| {
@@ -70,7 +70,7 @@ fn inputs<'a>(step: &CopyStep, source: &'a dyn Tree, below: &'a dyn Tree) -> Cop
 fn run(step: &CopyStep, source: &dyn Tree, below: &dyn Tree) -> Result<Vec<String>, CopyError> {
     let mut writer = writer();
     copy(step, inputs(step, source, below), &mut writer)?;
-    Ok(listing(writer.finish().expect("a Vec takes all").sink))
+    Ok(listing(&writer.finish().expect("a Vec takes all").sink))
 }
 
 #[track_caller]
@@ -374,7 +374,7 @@ mod archives {
         let spool_dir = tempfile::tempdir().expect("writable");
         let mut writer = writer();
         add(step, inputs(&step.copy, &source, below), spool_dir.path(), &mut writer)?;
-        Ok(listing(writer.finish().expect("a Vec takes all").sink))
+        Ok(listing(&writer.finish().expect("a Vec takes all").sink))
     }
 
     #[track_caller]
@@ -476,7 +476,7 @@ mod archives {
         let directory = Path::new("/nonexistent");
         add(&step, inputs(&step.copy, &source, &EmptyTree), directory, &mut writer)
             .expect("copied");
-        let layer = listing(writer.finish().expect("a Vec takes all").sink);
+        let layer = listing(&writer.finish().expect("a Vec takes all").sink);
         assert_eq!(layer, ["755 0:0 now d/", "644 0:0 old d/a.tar = text"]);
     }
 }
@@ -489,7 +489,7 @@ mod workdirs {
         let step = WorkdirStep { path: path.to_owned(), user: user.to_owned() };
         let mut writer = writer();
         workdir(&step, below, NOW, &mut writer).expect("made");
-        let layer = listing(writer.finish().expect("a Vec takes all").sink);
+        let layer = listing(&writer.finish().expect("a Vec takes all").sink);
         assert_eq!(layer, expected, "{path}");
     }
 
