@@ -43,7 +43,8 @@ pub struct Skipped {
     pub reason: &'static str,
 }
 
-/// Writes all files of `tree` into the directory `destination`, which is made if it is missing.
+/// Writes all files of `tree` into the directory `destination`, which is made if it is missing,
+/// parents and all.
 /// No time is later than `clamp`. Tells what could not be written for lack of privileges.
 ///
 /// # Errors
@@ -56,7 +57,7 @@ pub fn write_rootfs_dir(
     ownership: Ownership,
     destination: &Path,
 ) -> Result<Vec<Skipped>, ImageError> {
-    publish::create_dir(destination, 0o755)?;
+    publish::create_dirs(destination, 0o755)?;
     let failed = |source| ImageError::file(&ImagePath::root(), destination, source);
     let root: OwnedFd = File::open(destination).map_err(failed)?.into();
     let mut output = Output {
@@ -300,6 +301,7 @@ mod tests {
 
     use super::*;
     use crate::image::fixture::MemoryTree;
+    use crate::store::remove_tree;
 
     fn tree() -> MemoryTree {
         MemoryTree::default()
@@ -341,6 +343,8 @@ mod tests {
 
         write(&tree(), Ownership::CallingUser, &output).expect("written once more");
         assert_eq!(fs::read(output.join("dir/tool")).expect("readable"), b"text");
+        // Which takes more than a temporary directory does: `dir` cannot be written to.
+        remove_tree(&output).expect("removable");
     }
 
     #[test]
@@ -373,6 +377,7 @@ mod tests {
         assert_eq!(fs::read_dir(&outside).expect("readable").count(), 1);
         assert_eq!(fs::read(outside.join("victim")).expect("readable"), b"");
         assert!(output.join("dir/tool").exists());
+        remove_tree(&output).expect("removable");
     }
 
     #[test]

@@ -41,7 +41,10 @@ impl Fixture {
 fn image(store: &Store, text: &str) -> StoredImage {
     let config = ImageConfig {
         platform: Platform::host(),
-        history: vec![History::default()],
+        history: vec![
+            History { empty_layer: true, ..History::default() },
+            History { created_by: Some(format!("RUN {text}")), ..History::default() },
+        ],
         ..ImageConfig::default()
     };
     let parts = Parts {

@@ -55,7 +55,7 @@ pub fn write_oci_layout(
     names: &[Reference],
     output: &Path,
 ) -> Result<(), ImageError> {
-    publish::create_dir(output, 0o755)?;
+    publish::create_dirs(output, 0o755)?;
     // What a killed attempt has left.
     let temporary = output.join(".coracle-unfinished");
     remove_tree(&temporary)?;

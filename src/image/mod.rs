@@ -1,7 +1,7 @@
 //! Finished images: put together, checked, measured, and written in every form that is asked for.
 //!
-//! [`assemble`] turns a planned config and its layers into the exact bytes of config and manifest,
-//! and does no I/O. [`Assembled::save`] puts them into the store. [`validate`] checks every rule
+//! [`assemble()`] turns a planned config and its layers into the exact bytes of config and manifest,
+//! and does no I/O. [`Assembled::save`] puts them into the store. [`validate()`] checks every rule
 //! that a finished image must keep. The `write_…` functions give it away: as an OCI layout (a
 //! directory or a tar archive), as a Docker archive, or as its bare files (a directory or a tar
 //! archive). Every archive is the same, byte for byte, for the same image and names.

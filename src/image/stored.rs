@@ -33,7 +33,7 @@ impl StoredImage {
     }
 
     /// Its layers, bottom first. A layer without a diff ID is left out, and the other way round:
-    /// [`validate`](crate::image::validate) finds that.
+    /// [`validate`](crate::image::validate()) finds that.
     pub fn layers(&self) -> Vec<Layer> {
         let diff_ids = self.config.value().rootfs.diff_ids.iter();
         let layers = self.manifest.value().layers.iter().zip(diff_ids);

@@ -7,8 +7,9 @@ use crate::dockerfile::{
 use crate::oci::{Empty, Healthcheck, ImagePath};
 use crate::plan::scope::set_in_config;
 use crate::plan::stage::StagePlanner;
-use crate::plan::{PlanError, PlanErrorKind, StepKind, WorkdirStep};
-use crate::plan::{expose, go_format, history, lint, signal};
+use crate::plan::{
+    PlanError, PlanErrorKind, StepKind, WorkdirStep, expose, go_format, history, lint, signal,
+};
 
 impl StagePlanner<'_> {
     /// `ENV`: all values see the variables as they were before the line (rule A022).
@@ -392,7 +393,7 @@ CMD run
     fn a089_a091_what_cannot_be_is_refused() {
         check_error("FROM scratch\nSTOPSIGNAL SIGNOPE\n", "2: invalid signal: SIGNOPE");
         check_error(
-            "FROM scratch\nVOLUME [\"\"]\n",
+            "FROM scratch\nVOLUME $UNSET\n",
             "2: VOLUME specified can not be an empty string",
         );
     }
@@ -429,8 +430,8 @@ CMD run
             "MaintainerDeprecated",
             "SecretsUsedInArgOrEnv",
             "UndefinedVar",
-            "JSONArgsRecommended",
             "MultipleInstructionsDisallowed",
+            "JSONArgsRecommended",
             "JSONArgsRecommended",
             "WorkdirRelativePath",
         ];

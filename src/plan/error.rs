@@ -90,11 +90,6 @@ pub enum PlanErrorKind {
     /// `COPY --from=7` with fewer stages (rule A053).
     #[error("invalid stage index {0}")]
     BadStageIndex(i64),
-    /// `COPY --from=$X` (rule A021).
-    #[error(
-        "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
-    )]
-    VariableInFrom,
     /// `COPY --from` a stage that comes later (rule A054).
     #[error(
         "cannot copy from stage \"{from}\", it needs to be defined before current stage \"{current}\""
@@ -141,6 +136,12 @@ pub enum PlanErrorKind {
     /// `--chmod` (rule A126).
     #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
     BadChmod(String),
+    /// `ADD --checksum` with several sources (rule A140).
+    #[error("checksum can't be specified for multiple sources")]
+    ChecksumOfSeveral,
+    /// `ADD --checksum` of something that is not downloaded (rule A140).
+    #[error("checksum requires HTTP(S) or Git sources")]
+    ChecksumOfLocal,
     /// `COPY https://…` (rule A130).
     #[error("source can't be a URL for COPY")]
     CopyUrl,
@@ -150,12 +151,6 @@ pub enum PlanErrorKind {
     /// `RUN --mount` with fields that make no sense.
     #[error(transparent)]
     Mount(MountError),
-    /// `RUN --network=…`
-    #[error("invalid network mode \"{0}\"")]
-    BadNetwork(String),
-    /// `RUN --security=…`
-    #[error("security mode \"{0}\" is not valid")]
-    BadSecurity(String),
     /// `--network=host` and `--security=insecure` need a permission that nobody can give (A160).
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
@@ -205,7 +200,6 @@ impl PlanErrorKind {
             Self::CopyUrl | Self::CopyGit => {
                 "download it in a RUN step, or copy a file that was downloaded before"
             }
-            Self::BadNetwork(_) => "use `default` or `none`",
             Self::NotAllowed("network.host") => {
                 "leave out --network=host: RUN uses your network unless it says --network=none"
             }

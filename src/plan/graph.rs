@@ -13,8 +13,8 @@ use crate::oci::{ParseReferenceError, Platform, Reference};
 use crate::plan::scope::Scope;
 use crate::plan::{
     BaseImage, CopyFrom, NamedContext, PlanError, PlanErrorKind, PlanOptions, StageBase, StageId,
+    builtin, copy, mount,
 };
-use crate::plan::{builtin, copy, mount};
 
 /// Where files come from: a stage, an image, or neither.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,7 +285,7 @@ impl<'a> Graph<'a> {
     /// What an instruction takes files from.
     pub(crate) fn sources(&self, instruction: &Instruction) -> Result<Vec<Origin>, PlanErrorKind> {
         match instruction {
-            Instruction::Copy(it) => match copy::from_name(it)? {
+            Instruction::Copy(it) => match copy::from_name(it) {
                 Some(name) => Ok(vec![self.copy_source(name)?]),
                 None => Ok(Vec::new()),
             },
@@ -435,10 +435,7 @@ mod tests {
             "FROM a AS dup\nFROM dup AS next\nFROM b AS dup\nFROM scratch\nCOPY --from=dup x y\n";
         check(&Setup::default(), text, &["dup", "3"]);
         let warnings = Setup::default().plan(text).expect("valid").warnings;
-        assert_eq!(
-            warnings[0].message,
-            "Duplicate stage name \"dup\", stage names should be unique"
-        );
+        assert_eq!(warnings[0].rule, "DuplicateStageName");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::plan::history::{MakesLayer, entry};
 use crate::plan::reach::Planned;
 use crate::plan::scope::{Scope, set_in_config, split_pair};
 use crate::plan::{
-    Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind,
+    Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, config,
+    lint,
 };
-use crate::plan::{config, lint};
 
 /// What Linux programs are found in unless somebody says otherwise (rule A048).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -119,7 +119,8 @@ pub enum StageBase {
 pub struct Step {
     /// The instruction, for errors.
     pub span: Span,
-    /// What people see: the instruction, expanded, on one line, such as `RUN pip install x`.
+    /// What people see: the instruction on one line, such as `RUN pip install x`. Words are
+    /// expanded where the builder expands them, so not in the command of a `RUN`.
     pub title: String,
     /// What to do.
     pub kind: StepKind,

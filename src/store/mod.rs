@@ -48,7 +48,7 @@ mod workspace;
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -68,6 +68,9 @@ use workspace::Workspace;
 
 /// The content of the file `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The file has some thirty bytes.
+const LAYOUT_LIMIT: u64 = 4096;
 
 /// What may stand in an empty directory that is to become a store.
 const OUR_NAMES: [&str; 10] = [
@@ -101,7 +104,7 @@ impl Store {
     ///
     /// [`StoreError::NotAStore`] if the directory holds something else.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        publish::create_private_dirs(root)?;
+        publish::create_dirs(root, 0o700)?;
         // The snapshots' paths are given to mount(2), whoever's working directory that will be.
         let root = fs::canonicalize(root).map_err(|source| StoreError::io("open", root, source))?;
         check_content(&root)?;
@@ -170,8 +173,10 @@ fn check_content(root: &Path) -> Result<(), StoreError> {
     }
 
     let foreign = |reason: String| StoreError::NotAStore { path: root.to_owned(), reason };
-    match fs::read(root.join("oci-layout")) {
-        Ok(bytes) => match serde_json::from_slice::<Layout>(&bytes) {
+    let mut bytes = Vec::new();
+    let file = File::open(root.join("oci-layout"));
+    match file.and_then(|file| file.take(LAYOUT_LIMIT).read_to_end(&mut bytes)) {
+        Ok(_) => match serde_json::from_slice::<Layout>(&bytes) {
             Ok(layout) if layout.image_layout_version == "1.0.0" => Ok(()),
             Ok(layout) => Err(foreign(format!(
                 "it is an image layout of version {}, not 1.0.0",
@@ -331,6 +336,16 @@ mod tests {
                 let mut line = String::new();
                 io::stdin().read_line(&mut line).expect("the parent lives");
             }
+            "churn" => {
+                for number in 0_u64.. {
+                    let layer = vec![u8::try_from(number % 251).expect("small"); 100_000];
+                    let image = store.put(&layer, MediaType::OciManifest).expect("space");
+                    let reference = format!("churn:{}", number % 7).parse().expect("valid");
+                    store.tag(&reference, &image).expect("tagged");
+                    store.record_origin(&image.digest, &reference).expect("space");
+                    say("round");
+                }
+            }
             name => {
                 let image = store.put(name.as_bytes(), MediaType::OciManifest).expect("space");
                 for number in 0..25 {
@@ -382,7 +397,32 @@ mod tests {
         assert_eq!(store.prune().expect("nobody else"), Pruned::default());
         drop(store);
         assert_eq!(owners(root.path()), 0);
-        assert!(!Digest::of("half a blob").hex().is_empty());
+        let blobs = fs::read_dir(root.path().join("blobs/sha256")).expect("readable");
+        assert_eq!(blobs.count(), 0);
+    }
+
+    #[test]
+    fn a_kill_at_any_moment_leaves_the_store_whole() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for rounds in 1..5 {
+            let mut child = start(root.path(), "churn");
+            let output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+            let lines = output.lines().map_while(Result::ok);
+            assert_eq!(lines.filter(|line| line.contains("round")).take(rounds).count(), rounds);
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+
+            let store = Store::open(root.path()).expect("the same store");
+            assert_eq!(owners(root.path()), 1);
+            for (_, image) in store.images().expect("a list") {
+                store.read(&image, image.size).expect("whole");
+            }
+            for entry in fs::read_dir(root.path().join("blobs/sha256")).expect("readable") {
+                let path = entry.expect("readable").path();
+                let digest = Digest::of(fs::read(&path).expect("readable"));
+                assert!(path.ends_with(digest.hex()), "a blob that is not whole");
+            }
+        }
     }
 
     #[test]

@@ -80,15 +80,15 @@ fn write_and_rename(
     fs::rename(temporary, path).map_err(|source| StoreError::io("replace", path, source))
 }
 
-/// Creates `path` and its missing parents, each with mode 0700.
-pub(crate) fn create_private_dirs(path: &Path) -> Result<(), StoreError> {
+/// Creates `path` and its missing parents, each with exactly `mode`.
+pub(crate) fn create_dirs(path: &Path, mode: u32) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        create_private_dirs(parent)?;
+        create_dirs(parent, mode)?;
     }
-    create_dir(path, 0o700)
+    create_dir(path, mode)
 }
 
 /// Creates one directory with exactly `mode`; leaves one that is there as it is.

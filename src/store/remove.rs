@@ -181,7 +181,7 @@ mod tests {
         let tree = directory.path().join("tree");
         fs::create_dir(&tree).expect("writable");
         let mut parent: OwnedFd = fs::File::open(&tree).expect("readable").into();
-        for _ in 0..5000 {
+        for _ in 0..2000 {
             rustix::fs::mkdirat(&parent, "d", Mode::RWXU).expect("writable");
             parent = open_directory(parent.as_fd(), "d").expect("readable");
         }
