@@ -91,3 +91,82 @@ pub(crate) fn parse_shell(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::Instruction;
+    use crate::dockerfile::parser::testing::{instruction, mistakes, raw};
+
+    fn run(text: &str) -> RunInstruction {
+        match instruction(text) {
+            Instruction::Run(run) => run,
+            other => panic!("{text} is no RUN: {other:?}"),
+        }
+    }
+
+    fn shell(text: &str) -> CommandForm {
+        CommandForm::Shell(text.to_owned())
+    }
+
+    fn exec(words: &[&str]) -> CommandForm {
+        CommandForm::Exec(words.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a014_a_command_has_two_forms() {
+        let check = |text: &str, expected: CommandForm| assert_eq!(run(text).command, expected);
+        check("RUN  echo  'a b' $X ", shell("echo  'a b' $X"));
+        check("RUN [\"echo\", \"$X\"]", exec(&["echo", "$X"]));
+        check("RUN []", exec(&[]));
+        check("RUN ['a']", shell("['a']"));
+        check("RUN [\"a\" x ] > /out", shell("[\"a\" x ] > /out"));
+        check("RUN [ \"a\" = \"a\" ] && true", shell("[ \"a\" = \"a\" ] && true"));
+        check("RUN", shell(""));
+    }
+
+    #[test]
+    fn a013_run_takes_flags() {
+        let found =
+            run("RUN --mount=type=tmpfs,target=/a --network=none --mount=target=$T -- ls -d");
+        assert_eq!(raw(&found.mounts), ["type=tmpfs,target=/a", "target=$T"]);
+        assert_eq!(found.network.map(|it| it.value).as_deref(), Some("none"));
+        assert_eq!(found.command, shell("ls -d"));
+    }
+
+    #[test]
+    fn a153_run_takes_heredocs() {
+        let found = run("RUN cat <<A 3<<-'B' > /x\n$V\nA\n\t\tb\n\tB\n");
+        assert_eq!(found.command, shell("cat <<A 3<<-'B' > /x"));
+        let [a, b] = &found.heredocs[..] else { panic!("there are two heredocs") };
+        assert_eq!((a.name.as_str(), a.body.as_str(), a.expand), ("A", "$V\n", true));
+        assert_eq!((b.name.as_str(), b.body.as_str(), b.expand), ("B", "b\n", false));
+        assert_eq!((b.strip_tabs, b.file_descriptor), (true, Some(3)));
+        assert!(run("RUN [\"cat\", \"<<EOF\"]").heredocs.is_empty());
+    }
+
+    #[test]
+    fn a090_shell_has_the_json_form_only() {
+        let Instruction::Shell(found) = instruction("SHELL [\"/bin/sh\", \"-ec\"]") else {
+            panic!("this is a SHELL");
+        };
+        assert_eq!(found.shell, ["/bin/sh", "-ec"]);
+        let check = |text: &str, expected: &str| assert_eq!(mistakes(text), [expected], "{text}");
+        check("SHELL /bin/sh", "SHELL requires the arguments to be in JSON form @ /bin/sh");
+        check("SHELL []", "SHELL requires at least one argument @ SHELL");
+        check("SHELL", "SHELL requires at least one argument @ SHELL");
+    }
+
+    #[test]
+    fn mistakes_are_found() {
+        let check = |text: &str, expected: &str| assert_eq!(mistakes(text), [expected], "{text}");
+        let not_strings = "when using JSON array syntax, arrays must be comprised of strings only";
+        check("CMD [\"sleep\", 10]", &format!("{not_strings} @ 10"));
+        check("ENTRYPOINT [\"a\", true]", &format!("{not_strings} @ true"));
+        check("RUN [null]", &format!("{not_strings} @ null"));
+        check("RUN --network=bridge x", "invalid network mode \"bridge\" @ bridge");
+        check("RUN --security=none x", "security \"none\" is not valid @ none");
+        check("CMD --x y", "unknown flag: --x @ --x");
+        check("RUN a <<EOF\nb\n EOF\n", "unterminated heredoc @ <<EOF");
+    }
+}

@@ -69,3 +69,44 @@ fn check_casing(from: Fragment<'_>, keyword: Fragment<'_>, findings: &mut Findin
         findings.warn("FromAsCasing", message, keyword.span());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::dockerfile::parser::testing::mistakes_in_file;
+    use crate::dockerfile::{Source, parse};
+
+    #[test]
+    fn a051_from_names_an_image_and_perhaps_a_stage() {
+        let check = |text: &str, platform: Option<&str>, image: &str, name: Option<&str>| {
+            let file = parse(Source::new("Dockerfile", text)).expect("the text has no mistake");
+            let stage = &file.stages[0];
+            let found = stage.from.platform.as_ref().map(|it| it.raw.as_str());
+            assert_eq!(found, platform, "{text}");
+            assert_eq!(stage.from.image.raw, image, "{text}");
+            assert_eq!(stage.name.as_ref().map(|it| it.value.as_str()), name, "{text}");
+        };
+        check("FROM busybox", None, "busybox", None);
+        check("from  busybox:${TAG}  aS  Build-1.x_y", None, "busybox:${TAG}", Some("build-1.x_y"));
+        check("FROM --platform=$P \"a\"", Some("$P"), "\"a\"", None);
+        check("FROM --platform= a", None, "a", None);
+    }
+
+    #[test]
+    fn a051_mistakes_are_found() {
+        let check =
+            |text: &str, expected: &str| assert_eq!(mistakes_in_file(text), [expected], "{text}");
+        check("FROM", "FROM requires either one or three arguments @ FROM");
+        check("FROM a b", "FROM requires either one or three arguments @ a b");
+        check("FROM a WITH b", "FROM requires either one or three arguments @ a WITH b");
+        check("FROM a AS b c", "FROM requires either one or three arguments @ a AS b c");
+        let reason = "name can't start with a number or contain symbols";
+        for name in ["1st", "a+b", "-a", "größe"] {
+            let expected = format!("invalid name for build stage: \"{name}\", {reason} @ {name}");
+            check(&format!("FROM a AS {name}"), &expected);
+        }
+        check(
+            "FROM --platfrom=x a",
+            "unknown flag: --platfrom (did you mean platform?) @ --platfrom=x",
+        );
+    }
+}

@@ -51,7 +51,8 @@ pub(crate) fn parse(
 }
 
 fn none(statement: &Statement<'_>, operands: Fragment<'_>, findings: &mut Findings) {
-    statement.flags(&[], findings);
+    // Options that apply to no command are harmless, and BuildKit lets them pass.
+    statement.flags(FLAGS, findings);
     if !operands.is_empty() {
         findings.error(ParseErrorKind::HealthcheckNoneArguments, operands.span());
     }
@@ -96,4 +97,62 @@ fn retries(flags: &Flags, findings: &mut Findings) -> i64 {
     };
     findings.error(problem, text.span);
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::Instruction;
+    use crate::dockerfile::parser::testing::{instruction, mistakes};
+
+    fn healthcheck(text: &str) -> Option<HealthcheckCommand> {
+        match instruction(text) {
+            Instruction::Healthcheck(it) => it.check,
+            other => panic!("{text} is no HEALTHCHECK: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a087_options_are_read() {
+        let found = healthcheck(
+            "HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=2s --start-interval=0 \
+             --retries=5 cmd  curl -f $URL || exit 1",
+        );
+        let expected = HealthcheckCommand {
+            command: CommandForm::Shell("curl -f $URL || exit 1".to_owned()),
+            interval: Duration::from_secs(90),
+            timeout: Duration::from_millis(500),
+            start_period: Duration::from_secs(2),
+            start_interval: Duration::ZERO,
+            retries: 5,
+        };
+        assert_eq!(found, Some(expected));
+        let found = healthcheck("HEALTHCHECK CMD [\"/check\", \"-a\"]").expect("a command");
+        assert_eq!(found.command, CommandForm::Exec(vec!["/check".to_owned(), "-a".to_owned()]));
+        assert_eq!((found.interval, found.retries), (Duration::ZERO, 0));
+        assert_eq!(healthcheck("HEALTHCHECK none"), None);
+    }
+
+    #[test]
+    fn a087_mistakes_are_found() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(mistakes(text), expected, "{text}");
+        check("HEALTHCHECK", &["HEALTHCHECK requires at least one argument @ HEALTHCHECK"]);
+        check("HEALTHCHECK NONE x", &["HEALTHCHECK NONE takes no arguments @ x"]);
+        check("HEALTHCHECK ping x", &["Unknown type \"PING\" in HEALTHCHECK (try CMD) @ ping"]);
+        check("HEALTHCHECK CMD", &["Missing command after HEALTHCHECK CMD @ CMD"]);
+        check("HEALTHCHECK CMD []", &["Missing command after HEALTHCHECK CMD @ CMD"]);
+        check(
+            "HEALTHCHECK --interval=1us --timeout=-1s --retries=-1 CMD x",
+            &[
+                "Interval \"interval\" cannot be less than 1ms @ 1us",
+                "Interval \"timeout\" cannot be less than 1ms @ -1s",
+                "--retries cannot be negative (-1) @ -1",
+            ],
+        );
+        check("HEALTHCHECK --interval=$T CMD x", &["time: invalid duration \"$T\" @ $T"]);
+        check(
+            "HEALTHCHECK --retries=many CMD x",
+            &["invalid value for --retries: \"many\" is not a number below 2147483648 @ many"],
+        );
+    }
 }

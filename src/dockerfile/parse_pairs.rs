@@ -93,3 +93,74 @@ fn report_blank_name(statement: &Statement<'_>, word: Fragment<'_>, findings: &m
     let keyword = statement.keyword.name();
     findings.error(ParseErrorKind::BlankName { keyword }, word.span());
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::dockerfile::Instruction;
+    use crate::dockerfile::parser::testing::{instruction, mistakes};
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        match instruction(text) {
+            Instruction::Env(it) | Instruction::Label(it) => {
+                it.pairs.into_iter().map(|(name, value)| (name.raw, value.raw)).collect()
+            }
+            other => panic!("{text} has no pairs: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a049_pairs_have_two_forms() {
+        let check = |text: &str, expected: &[(&str, &str)]| {
+            let found = pairs(text);
+            let found: Vec<_> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("ENV a=1", &[("a", "1")]);
+        check("ENV a=1\tb='2 3'  c=", &[("a", "1"), ("b", "'2 3'"), ("c", "")]);
+        check("ENV a=b=c", &[("a", "b=c")]);
+        check("ENV a=x\\ y", &[("a", "x\\ y")]);
+        check("ENV a b  c", &[("a", "b  c")]);
+        check("ENV a  x=y z", &[("a", "x=y z")]);
+        check("ENV a \"b c\" d", &[("a", "\"b c\" d")]);
+        check("LABEL \"a b\"=c", &[("\"a b\"", "c")]);
+        check("LABEL $k=v \\\n  l=w", &[("$k", "v"), ("l", "w")]);
+    }
+
+    #[test]
+    fn a039_one_arg_declares_several() {
+        let check = |text: &str, expected: &[(&str, Option<&str>)]| {
+            let Instruction::Arg(it) = instruction(text) else { panic!("{text} is an ARG") };
+            let found: Vec<_> = it
+                .args
+                .iter()
+                .map(|arg| {
+                    (arg.name.value.as_str(), arg.default.as_ref().map(|it| it.raw.as_str()))
+                })
+                .collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("ARG a", &[("a", None)]);
+        check("ARG a=", &[("a", Some(""))]);
+        check("ARG a=1 b c=\"x y\"", &[("a", Some("1")), ("b", None), ("c", Some("\"x y\""))]);
+    }
+
+    #[test]
+    fn mistakes_are_found() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(mistakes(text), expected, "{text}");
+        check("ENV", &["ENV requires at least one argument @ ENV"]);
+        check("LABEL", &["LABEL requires at least one argument @ LABEL"]);
+        check("ARG", &["ARG requires at least one argument @ ARG"]);
+        check("ENV a", &["ENV must have two arguments @ a"]);
+        check("LABEL a", &["LABEL must have two arguments @ a"]);
+        check("ENV =a", &["ENV names can not be blank @ =a"]);
+        check("ARG =a", &["ARG names can not be blank @ =a"]);
+        let junk = |word: &str| {
+            format!(
+                "Syntax error - can't find = in {word:?}. Must be of the form: name=value @ {word}"
+            )
+        };
+        check("ENV a=1 x y", &[&junk("x"), &junk("y")]);
+        check("LABEL a=${X:-one two}", &[&junk("two}")]);
+        check("ENV --x a=1", &["unknown flag: --x @ --x"]);
+    }
+}

@@ -109,3 +109,72 @@ pub(crate) fn check_trigger(keyword: Option<Keyword>) -> Result<(), ParseErrorKi
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::dockerfile::Instruction;
+    use crate::dockerfile::parser::testing::{instruction, mistakes, raw};
+
+    #[test]
+    fn a018_operands_are_taken_as_written() {
+        let check = |text: &str, expected: &[&str]| {
+            let found = instruction(text);
+            let words = match &found {
+                Instruction::Expose(it) | Instruction::Volume(it) => raw(&it.words),
+                Instruction::Workdir(it) | Instruction::User(it) | Instruction::StopSignal(it) => {
+                    vec![it.word.raw.as_str()]
+                }
+                Instruction::Maintainer(it) | Instruction::OnBuild(it) => vec![it.text.as_str()],
+                other => panic!("{text} is another instruction: {other:?}"),
+            };
+            assert_eq!(words, expected, "{text}");
+        };
+        check("EXPOSE\t80 \t 81/udp  $P", &["80", "81/udp", "$P"]);
+        check("VOLUME /a  /b", &["/a", "/b"]);
+        check("VOLUME [\"/a b\", \" /c \"]", &["/a b", "/c"]);
+        check("VOLUME /a [\"b\"]", &["/a", "[\"b\"]"]);
+        check("WORKDIR  /dir with  spaces ", &["/dir with  spaces"]);
+        check("WORKDIR \"/a b\"", &["\"/a b\""]);
+        check("USER  0:0  ", &["0:0"]);
+        check("STOPSIGNAL RTMIN+3", &["RTMIN+3"]);
+        check("MAINTAINER  Ann  Example <a@b>  ", &["Ann  Example <a@b>"]);
+    }
+
+    #[test]
+    fn a095_a_trigger_is_stored_as_written() {
+        let check = |text: &str, expected: &str| {
+            let Instruction::OnBuild(it) = instruction(text) else { panic!("{text} is ONBUILD") };
+            assert_eq!(it.text, expected);
+        };
+        check("ONBUILD  RUN   echo  $V   'q' \\\n   go on", "RUN   echo  $V   'q'    go on");
+        check("onbuild copy --chown=1:2 a b/", "copy --chown=1:2 a b/");
+        check("ONBUILD NONSENSE is not checked", "NONSENSE is not checked");
+        check("ONBUILD RUN <<EOF\necho \"$X\"\nEOF", "RUN <<EOF\necho \"$X\"\nEOF");
+        check("ONBUILD COPY --chown=1 <<A /a\ntext\nA", "COPY --chown=1 <<A /a\ntext\nA");
+        check("ONBUILD ADD <<-A /a\n\tt\n\tA", "ADD <<-A /a\n\tt\nA");
+        check("ONBUILD RUN [\"cat\", \"<<A\"]", "RUN [\"cat\", \"<<A\"]");
+    }
+
+    #[test]
+    fn mistakes_are_found() {
+        let check = |text: &str, expected: &str| assert_eq!(mistakes(text), [expected], "{text}");
+        for keyword in ["WORKDIR", "USER", "STOPSIGNAL", "MAINTAINER"] {
+            check(keyword, &format!("{keyword} requires exactly one argument @ {keyword}"));
+        }
+        for keyword in ["EXPOSE", "VOLUME", "ONBUILD"] {
+            check(keyword, &format!("{keyword} requires at least one argument @ {keyword}"));
+        }
+        check("VOLUME [\"\"]", "VOLUME specified can not be an empty string @ \"\"");
+        check("VOLUME []", "VOLUME requires at least one argument @ VOLUME");
+        check(
+            "ONBUILD ONBUILD RUN x",
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed @ ONBUILD",
+        );
+        check("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger @ FROM");
+        check(
+            "ONBUILD maintainer x",
+            "MAINTAINER isn't allowed as an ONBUILD trigger @ maintainer",
+        );
+        check("USER --chown=1 x", "unknown flag: --chown @ --chown=1");
+    }
+}
