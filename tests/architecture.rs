@@ -26,15 +26,40 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "build",
         &[
-            "oci", "dockerfile", "progress", "layer", "context", "plan", "copy", "store",
-            "sandbox", "image", "snapshot", "cache", "transfer", "registry",
+            "oci",
+            "dockerfile",
+            "progress",
+            "layer",
+            "context",
+            "plan",
+            "copy",
+            "store",
+            "sandbox",
+            "image",
+            "snapshot",
+            "cache",
+            "transfer",
+            "registry",
         ],
     ),
     (
         "cli",
         &[
-            "oci", "dockerfile", "progress", "layer", "context", "plan", "copy", "store",
-            "sandbox", "image", "snapshot", "cache", "transfer", "registry", "build",
+            "oci",
+            "dockerfile",
+            "progress",
+            "layer",
+            "context",
+            "plan",
+            "copy",
+            "store",
+            "sandbox",
+            "image",
+            "snapshot",
+            "cache",
+            "transfer",
+            "registry",
+            "build",
         ],
     ),
 ];
@@ -55,8 +80,17 @@ const PURE: &[&str] = &[
 
 /// What a pure file must not mention.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::env", "std::net", "std::process", "std::thread", "SystemTime", "Instant::now",
-    "File::open", "rustix::", "tokio::", "reqwest::",
+    "std::fs",
+    "std::env",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "File::open",
+    "rustix::",
+    "tokio::",
+    "reqwest::",
 ];
 
 /// Lines before the tests.
@@ -66,7 +100,8 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     if directory.is_file() {
         return vec![directory.to_owned()];
     }
-    let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.expect("a readable directory").path())
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
@@ -98,7 +133,8 @@ fn module(path: &Path) -> Option<String> {
 /// The modules of ours that `text` names.
 fn used(text: &str) -> Vec<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let names = code.flat_map(|line| line.match_indices("crate::").map(move |(at, _)| &line[at + 7..]));
+    let names =
+        code.flat_map(|line| line.match_indices("crate::").map(move |(at, _)| &line[at + 7..]));
     names
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
         .filter(|name: &String| !name.is_empty())
@@ -129,7 +165,10 @@ fn the_table_has_no_cycle() {
     for (index, (name, allowed)) in MAY_USE.iter().enumerate() {
         let earlier: Vec<&str> = MAY_USE[..index].iter().map(|(name, _)| *name).collect();
         for used in *allowed {
-            assert!(earlier.contains(used), "`{name}` uses `{used}`, which does not come before it");
+            assert!(
+                earlier.contains(used),
+                "`{name}` uses `{used}`, which does not come before it"
+            );
         }
     }
 }
@@ -165,8 +204,10 @@ fn pure_files_do_no_io() {
 #[test]
 fn no_file_is_long() {
     let lines = |path: &PathBuf| product(path).lines().count();
-    let long: Vec<_> =
-        sources(&root().join("src")).into_iter().filter(|path| lines(path) > LONGEST_FILE).collect();
+    let long: Vec<_> = sources(&root().join("src"))
+        .into_iter()
+        .filter(|path| lines(path) > LONGEST_FILE)
+        .collect();
     assert!(long.is_empty(), "over {LONGEST_FILE} lines without their tests: {long:?}");
 }
 

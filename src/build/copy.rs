@@ -1,5 +1,6 @@
 //! COPY, ADD, WORKDIR and bind mounts: which trees a step reads, and what names its inputs.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -56,13 +57,13 @@ impl Sources {
         earlier: &[PendingStage],
     ) -> Result<Self, StageFailed> {
         let mut sources = Vec::new();
-        for from in reads(&step.kind) {
-            let stage = match from {
+        for copy in reads(&step.kind) {
+            let stage = match &copy.from {
                 CopyFrom::Stage(StageId(stage)) => (*earlier[*stage].clone().await?).clone(),
                 CopyFrom::Image(base) => site.bases.stage(base),
                 CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch => continue,
             };
-            sources.push((from.clone(), stage));
+            sources.push((copy.from.clone(), stage));
         }
         Ok(Self(sources))
     }
@@ -87,24 +88,49 @@ impl Sources {
         Ok(Trees { files, trees })
     }
 
-    /// The stacks of layers that the step reads: they name its inputs without reading them.
-    fn chains(&self) -> Digest {
-        let chains = self.0.iter().map(|(_, stage)| format!("{:?}\n", stage.chain()));
-        Digest::of(chains.collect::<String>())
+    /// A digest of each thing that the step reads, in order. Layers name their files without
+    /// anybody reading them; files of this machine must be read.
+    async fn inputs(&self, site: &Site, kind: &StepKind) -> Result<Vec<Digest>, BuildErrorKind> {
+        let reads = reads(kind);
+        let trees = if reads.iter().any(|copy| is_files(&copy.from)) {
+            self.trees(site).await?
+        } else {
+            Trees::default()
+        };
+        let chains = |from: &CopyFrom| {
+            let chain = self.0.iter().find(|(name, _)| name == from);
+            Digest::of(format!("{:?}", chain.map(|(_, stage)| stage.chain())))
+        };
+        let mut digests = Vec::new();
+        let mut files = Vec::new();
+        for copy in reads {
+            digests.push(chains(&copy.from));
+            if is_files(&copy.from) {
+                files.push((digests.len() - 1, copy.into_owned()));
+            }
+        }
+        blocking(move || {
+            for (index, copy) in files {
+                digests[index] = trees.digest(&copy)?;
+            }
+            Ok(digests)
+        })
+        .await
     }
 }
 
-/// What a step reads apart from the files of its own stage.
-fn reads(kind: &StepKind) -> Vec<&CopyFrom> {
+/// What a step reads apart from the files of its own stage, in order: a bind mount reads what a
+/// copy of its source would.
+fn reads(kind: &StepKind) -> Vec<Cow<'_, CopyStep>> {
     match kind {
-        StepKind::Copy(step) => vec![&step.from],
-        StepKind::Add(step) => vec![&step.copy.from],
+        StepKind::Copy(step) => vec![Cow::Borrowed(step)],
+        StepKind::Add(step) => vec![Cow::Borrowed(&step.copy)],
         StepKind::Workdir(_) => vec![],
         StepKind::Run(step) => step
             .mounts
             .iter()
             .filter_map(|mount| match &mount.kind {
-                MountKind::Bind { from, .. } => Some(from),
+                MountKind::Bind { from, source, .. } => Some(Cow::Owned(whole(from, source))),
                 MountKind::Tmpfs { .. } => None,
             })
             .collect(),
@@ -119,22 +145,17 @@ pub(crate) async fn key(
     below: &BuiltStage,
     sources: &Arc<Sources>,
 ) -> Result<CacheKey, BuildErrorKind> {
-    let contents = if reads(&step.kind).into_iter().any(is_files) {
-        let (trees, step) = (sources.trees(site).await?, step.clone());
-        blocking(move || trees.contents(&step.kind)).await?
-    } else {
-        // The layers name the files without anybody reading them.
-        sources.chains()
-    };
+    let inputs = sources.inputs(site, &step.kind).await?;
     let setting = key::Setting {
         parent: below.chain(),
         platform: &stage.config.platform,
         source_date_epoch: site.request.options.source_date_epoch,
+        compression: Compression::Gzip,
     };
     Ok(match &step.kind {
-        StepKind::Copy(copy) => key::copy(copy, &contents, setting),
-        StepKind::Add(add) => key::add(add, &contents, setting),
-        StepKind::Run(run) => key::run(run, &[contents], setting),
+        StepKind::Copy(copy) => key::copy(copy, &inputs[0], setting),
+        StepKind::Add(add) => key::add(add, &inputs[0], setting),
+        StepKind::Run(run) => key::run(run, &inputs, setting),
         StepKind::Workdir(workdir) => key::workdir(workdir, setting),
     })
 }
@@ -158,11 +179,11 @@ pub(crate) fn perform(
     let created = site.created();
     let mut writer = LayerWriter::new(store.writer()?, Compression::Gzip, epoch);
     match kind {
-        StepKind::Copy(step) => copy::copy(step, &trees.inputs(step, below, created), &mut writer)?,
+        StepKind::Copy(step) => copy::copy(step, trees.inputs(step, below, created), &mut writer)?,
         StepKind::Add(step) => {
             let spool = store.temp_dir()?;
             let inputs = trees.inputs(&step.copy, below, created);
-            copy::add(step, &inputs, spool.path(), &mut writer)?;
+            copy::add(step, inputs, spool.path(), &mut writer)?;
         }
         StepKind::Workdir(step) => copy::workdir(step, below, created, &mut writer)?,
         StepKind::Run(_) => unreachable!("RUN has a sandbox of its own"),
@@ -175,24 +196,6 @@ pub(crate) fn perform(
 impl Trees {
     fn get(&self, from: &CopyFrom) -> Option<&dyn Tree> {
         self.trees.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
-    }
-
-    /// A digest of all that the step reads apart from the files of its own stage.
-    fn contents(&self, kind: &StepKind) -> Result<Digest, BuildErrorKind> {
-        match kind {
-            StepKind::Copy(step) => self.digest(step),
-            StepKind::Add(step) => self.digest(&step.copy),
-            StepKind::Workdir(_) => Ok(Digest::of(b"")),
-            StepKind::Run(step) => {
-                let mut all = String::new();
-                for mount in &step.mounts {
-                    if let MountKind::Bind { from, source, .. } = &mount.kind {
-                        all += &format!("{}\n", self.digest(&whole(from, source))?);
-                    }
-                }
-                Ok(Digest::of(all))
-            }
-        }
     }
 
     fn digest(&self, step: &CopyStep) -> Result<Digest, BuildErrorKind> {
@@ -229,7 +232,7 @@ impl Trees {
         let step = whole(from, source);
         let inputs = self.inputs(&step, &EmptyTree, Timestamp::EPOCH);
         let mut writer = LayerWriter::new(workshop.store.writer()?, Compression::None, None);
-        copy::copy(&step, &inputs, &mut writer)?;
+        copy::copy(&step, inputs, &mut writer)?;
         let written = writer.finish()?;
         let descriptor = written.sink.commit(MediaType::OciLayer(Compression::None))?;
         let files = workshop.unpack(&[Layer { descriptor, diff_id: written.diff_id }])?;

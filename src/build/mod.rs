@@ -115,7 +115,10 @@ impl std::fmt::Debug for Workshop {
 /// # Errors
 ///
 /// All mistakes in the Dockerfile, or the first thing that went wrong after that.
-pub async fn build(request: &Arc<Request>, workshop: &Workshop) -> Result<Outcome, Vec<BuildError>> {
+pub async fn build(
+    request: &Arc<Request>,
+    workshop: &Workshop,
+) -> Result<Outcome, Vec<BuildError>> {
     let started = Instant::now();
     let dockerfile = parse(request)?;
     let bases = resolve::bases(&dockerfile, request, workshop).await?;
@@ -123,7 +126,8 @@ pub async fn build(request: &Arc<Request>, workshop: &Workshop) -> Result<Outcom
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
     for warning in &plan.warnings {
         let line = request.dockerfile.line(warning.span.start);
-        let text = format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
+        let text =
+            format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
         workshop.progress.report(Event::Warning(text));
     }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));

@@ -155,16 +155,12 @@ fn archive(site: &Site, image: &StoredImage, output: &Output) -> Result<(), Buil
 fn rootfs(site: &Site, view: &View, output: &Output) -> Result<(), BuildErrorKind> {
     let epoch = site.request.options.source_date_epoch;
     match output {
-        Output::RootfsTar(destination) => destination.write(site, "tar", |output| {
-            image::write_rootfs_tar(view, epoch, output).map(drop)
-        })?,
+        Output::RootfsTar(destination) => destination
+            .write(site, "tar", |output| image::write_rootfs_tar(view, epoch, output).map(drop))?,
         Output::RootfsDirectory(path) => {
             let task = Task::start(&site.workshop.progress, format!("write {}", path.display()));
-            let owners = if site.workshop.is_real_root() {
-                Ownership::Kept
-            } else {
-                Ownership::CallingUser
-            };
+            let owners =
+                if site.workshop.is_real_root() { Ownership::Kept } else { Ownership::CallingUser };
             for skipped in image::write_rootfs_dir(view, epoch, owners, path)? {
                 let text = format!("{} was left out: {}", skipped.path, skipped.reason);
                 site.workshop.progress.report(Event::Warning(text));
@@ -209,6 +205,5 @@ impl Destination {
 }
 
 fn create(path: &Path) -> Result<File, BuildErrorKind> {
-    File::create(path)
-        .map_err(|source| BuildErrorKind::Scratch { path: path.to_owned(), source })
+    File::create(path).map_err(|source| BuildErrorKind::Scratch { path: path.to_owned(), source })
 }

@@ -90,7 +90,10 @@ impl ResolvedBases {
     pub(crate) fn origins(&self) -> BTreeMap<Digest, Reference> {
         let layers = |image: &ResolvedImage| {
             let reference = image.reference.clone();
-            image.layers().into_iter().map(move |layer| (layer.descriptor.digest, reference.clone()))
+            image
+                .layers()
+                .into_iter()
+                .map(move |layer| (layer.descriptor.digest, reference.clone()))
         };
         self.0.values().flat_map(layers).collect()
     }
@@ -126,9 +129,8 @@ impl Workshop {
         let mut chain = None;
         let mut missing = Vec::new();
         for layer in layers {
-            let next = chain.map_or(ChainId::base(layer.diff_id), |chain: ChainId| {
-                chain.with(layer.diff_id)
-            });
+            let next = chain
+                .map_or(ChainId::base(layer.diff_id), |chain: ChainId| chain.with(layer.diff_id));
             if !self.snapshotter.contains(next) {
                 missing.push(layer.clone());
             }
@@ -140,9 +142,8 @@ impl Workshop {
     /// The layers as directories. Their blobs must be in the store.
     pub(crate) fn unpack(&self, layers: &[Layer]) -> Result<Committed, BuildErrorKind> {
         let missing = self.not_unpacked(layers);
-        let task = (!missing.is_empty()).then(|| {
-            Task::start(&self.progress, format!("unpack {} layers", missing.len()))
-        });
+        let task = (!missing.is_empty())
+            .then(|| Task::start(&self.progress, format!("unpack {} layers", missing.len())));
         let open = |layer: &Layer| {
             let file = self.store.open_blob(&layer.descriptor.digest);
             let file = file.map_err(std::io::Error::other)?;

@@ -24,8 +24,8 @@ use crate::plan::Network;
 use crate::plan::RunStep;
 use crate::progress::Task;
 use crate::sandbox::Bind;
-use crate::sandbox::Identity;
 use crate::sandbox::Exit;
+use crate::sandbox::Identity;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
 use crate::sandbox::Stream;
@@ -136,7 +136,8 @@ impl Workshop {
     /// `/etc/hosts` and `/etc/resolv.conf`, which a command sees but no layer holds (rule A151).
     fn network_files(&self, scratch: &Path) -> Result<Vec<Bind>, BuildErrorKind> {
         let hosts = scratch.join("hosts");
-        let text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        let text =
+            format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         write(&hosts, text.as_bytes(), 0o644)?;
         let mut binds = vec![Bind { source: hosts, target: "/etc/hosts".into(), writable: false }];
         if let Some(resolv_conf) = &self.resolv_conf {

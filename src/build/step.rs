@@ -40,7 +40,7 @@ pub(crate) async fn perform(
         LayerOrigin::Cache => task.cached(),
         LayerOrigin::Base | LayerOrigin::Step => {}
     }
-    task.finish();
+    Task::finish(Arc::into_inner(task).expect("the work that shared it has ended"));
     Ok(result)
 }
 

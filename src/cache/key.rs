@@ -148,7 +148,7 @@ fn copied(keyword: &'static str, step: &CopyStep, files: &Digest, setting: Setti
     key.part(
         "owners",
         match step.from {
-            CopyFrom::Context | CopyFrom::NamedContext(_) => "root",
+            CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch => "root",
             CopyFrom::Stage(_) | CopyFrom::Image(_) => "kept",
         },
     );

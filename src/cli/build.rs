@@ -95,9 +95,7 @@ pub(crate) fn network(mode: NetworkMode) -> Network {
 }
 
 /// The Dockerfile, and the name of the ignore file that would belong to it alone (rule A142).
-fn dockerfile(
-    arguments: &BuildArguments,
-) -> Result<(Source, Option<std::path::PathBuf>), Failure> {
+fn dockerfile(arguments: &BuildArguments) -> Result<(Source, Option<std::path::PathBuf>), Failure> {
     let path = match &arguments.file {
         Some(path) if path == Path::new("-") => {
             let text = read_text(std::io::stdin().lock(), "standard input")?;
@@ -140,8 +138,7 @@ fn context(directory: &Path, beside: Option<&Path>) -> Result<BuildContext, Fail
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         read.ok().map(|bytes| (name, String::from_utf8_lossy(&bytes).into_owned()))
     });
-    let ignore = found.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    BuildContext::open(directory, ignore)
+    BuildContext::open(directory, found)
         .map_err(|error| Failure::from_error(Exit::Usage, &error, error.hint()))
 }
 
@@ -166,9 +163,7 @@ fn source_date_epoch(
 ) -> Result<Option<Timestamp>, Failure> {
     let argument = arguments.build_arg.iter().find_map(|a| a.strip_prefix("SOURCE_DATE_EPOCH="));
     let time = match argument {
-        Some(text) => {
-            Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.to_owned()))
-        }
+        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.to_owned())),
         None => session.environment.source_date_epoch(),
     };
     time.transpose().map_err(|text| {
@@ -192,9 +187,9 @@ fn named_contexts(arguments: &[String]) -> Result<Contexts, Failure> {
         };
         let name = name.to_ascii_lowercase();
         if let Some(reference) = place.strip_prefix("docker-image://") {
-            let reference = reference.parse().map_err(|error| {
-                Failure::from_error(Exit::Usage, &error, None)
-            })?;
+            let reference = reference
+                .parse()
+                .map_err(|error| Failure::from_error(Exit::Usage, &error, None))?;
             named.insert(name, NamedContext::Image(reference));
         } else if let Some((scheme, _)) = place.split_once("://") {
             let hint = "fetch it first and name the directory";

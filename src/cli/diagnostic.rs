@@ -92,8 +92,7 @@ impl Diagnostic {
             // A trailing newline would draw the line after the instruction as well.
             let end = start + text[start..end].trim_end().len();
             let annotation = AnnotationKind::Primary.span(start..end);
-            group = group
-                .element(Snippet::source(text).path(source.name()).annotation(annotation));
+            group = group.element(Snippet::source(text).path(source.name()).annotation(annotation));
         }
         for (label, text) in &self.notes {
             group = group.element(Level::NOTE.with_name(*label).message(&**text));

@@ -20,7 +20,8 @@ impl Environment {
     /// Reads the environment of this process.
     pub(crate) fn read() -> Self {
         let variables: BTreeMap<_, _> = std::env::vars_os().collect();
-        let colour = variables.get(&OsString::from("NO_COLOR")).is_none_or(|value| value.is_empty());
+        let colour =
+            variables.get(&OsString::from("NO_COLOR")).is_none_or(|value| value.is_empty());
         let uid = rustix::process::getuid().as_raw();
         Self { variables, colour, uid }
     }

@@ -106,7 +106,10 @@ mod tests {
         check("type=local,dest=-", Err(OutputSpecError::NotAFile("local")));
         check("type=registry,dest=x", Err(OutputSpecError::NeedlessDestination("registry")));
         check("type=image", Err(OutputSpecError::UnknownType("image".into())));
-        check("type=oci,compression=zstd,dest=x", Err(OutputSpecError::UnknownKey("compression".into())));
+        check(
+            "type=oci,compression=zstd,dest=x",
+            Err(OutputSpecError::UnknownKey("compression".into())),
+        );
         check("dest=x", Err(OutputSpecError::NoType));
     }
 }

@@ -16,7 +16,6 @@ use crate::cli::session::block_on;
 use crate::oci::ContainerConfig;
 use crate::oci::Platform;
 use crate::plan::BaseImage;
-use crate::sandbox;
 use crate::sandbox::Stream;
 
 /// Runs the image and ends with the status of its command.
@@ -36,11 +35,12 @@ pub(crate) fn run(session: &Session<'_>, arguments: &RunArguments) -> Result<Exi
         });
         task.await.expect("nobody aborts the task, and a panic ends the program").map_err(failed)
     })?;
-    let status = match exit {
-        sandbox::Exit::Code(code) => code,
-        sandbox::Exit::Signal(signal) => 128 + signal,
-    };
-    let status = u8::try_from(status).unwrap_or(u8::MAX);
+    if let Some(reason) = exit.reason() {
+        let title = format!("the image's command could not be started: {reason}");
+        let status = u8::try_from(exit.code()).unwrap_or(u8::MAX);
+        return Err(Failure::new(Exit::Command(status), Diagnostic::new(title)));
+    }
+    let status = u8::try_from(exit.code()).unwrap_or(u8::MAX);
     Ok(if status == 0 { ExitCode::SUCCESS } else { Exit::Command(status).into() })
 }
 

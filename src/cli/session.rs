@@ -64,9 +64,9 @@ impl<'a> Session<'a> {
     /// The registries.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let mirrors = self.global.registry_mirror.iter().map(|text| text.parse());
-        let mirrors = mirrors.collect::<Result<Vec<_>, _>>().map_err(|error| {
-            Failure::from_error(Exit::Usage, &error, None)
-        })?;
+        let mirrors = mirrors
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::from_error(Exit::Usage, &error, None))?;
         let config = Config {
             mirrors,
             insecure: self.global.insecure_registry.clone(),

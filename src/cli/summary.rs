@@ -14,7 +14,8 @@ use crate::transfer::Pushed;
 pub(crate) fn build(outcome: &Outcome, request: &Request) {
     let mut text = String::new();
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
-    let name = if names.is_empty() { "an image without a name".to_owned() } else { names.join(", ") };
+    let name =
+        if names.is_empty() { "an image without a name".to_owned() } else { names.join(", ") };
     let layers = &outcome.layers;
     let own = layers.cached + layers.built;
     text += &format!("built     {name}\n");

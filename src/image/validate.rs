@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use crate::image::{ImageError, StoredImage};
-use crate::layer::decompress;
+use crate::layer::decompress::decompress;
 use crate::oci::{Descriptor, DiffId, Digest, Digester, Layer, MediaType};
 use crate::store::{Store, StoreError};
 

@@ -8,7 +8,7 @@
 
 mod apply;
 mod compress;
-mod decompress;
+pub(crate) mod decompress;
 mod diff;
 mod entry;
 mod error;

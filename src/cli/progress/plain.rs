@@ -71,11 +71,14 @@ impl State {
             Event::Note { task, text } => self.line(task, &text, lines),
             Event::Finished { task, took } => {
                 let cached = self.tasks.get(&task).is_some_and(|shown| shown.cached);
-                let text = if cached { "CACHED".to_owned() } else { format!("done {}", seconds(took)) };
+                let text =
+                    if cached { "CACHED".to_owned() } else { format!("done {}", seconds(took)) };
                 self.end(task, &text, lines);
             }
             Event::Failed(task) => self.end(task, "failed", lines),
-            Event::Warning(text) => lines.extend_from_slice(format!("warning: {text}\n").as_bytes()),
+            Event::Warning(text) => {
+                lines.extend_from_slice(format!("warning: {text}\n").as_bytes())
+            }
         }
     }
 
@@ -135,7 +138,8 @@ mod tests {
         ] {
             state.show(event, &mut lines);
         }
-        let expected = "#1 RUN a\n#2 RUN b\n#1 one\n#2 x\n#1 two\n#2 CACHED\n#1 three\n#1 done 1.5s\n";
+        let expected =
+            "#1 RUN a\n#2 RUN b\n#1 one\n#2 x\n#1 two\n#2 CACHED\n#1 three\n#1 done 1.5s\n";
         assert_eq!(String::from_utf8_lossy(&lines), expected);
     }
 }
