@@ -114,7 +114,7 @@ fn change(name: &str, was: &[Part], now: &[Part]) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Setting, key};
+    use crate::cache::{Surroundings, key};
     use crate::oci::{ChainId, Compression, DiffId, Digest, Platform};
     use crate::plan::{Network, RunStep};
 
@@ -131,13 +131,13 @@ mod tests {
             mounts: vec![],
             display: String::new(),
         };
-        let setting = Setting {
-            parent: Some(ChainId::base(DiffId(Digest::of(below)))),
+        let surroundings = Surroundings {
+            below: Some(ChainId::base(DiffId(Digest::of(below)))),
             platform: &Platform::default(),
             source_date_epoch: None,
             compression: Compression::Gzip,
         };
-        key::run(&step, &[], setting)
+        key::run(&surroundings, &step, &Digest::of(""))
     }
 
     #[track_caller]

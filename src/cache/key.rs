@@ -48,9 +48,9 @@ impl CacheKey {
 
 /// What surrounds a step and is the same for all kinds of steps.
 #[derive(Debug, Clone, Copy)]
-pub struct Setting<'a> {
+pub struct Surroundings<'a> {
     /// The layers below; `None` where there are none.
-    pub parent: Option<ChainId>,
+    pub below: Option<ChainId>,
     /// The platform of the stage.
     pub platform: &'a Platform,
     /// `SOURCE_DATE_EPOCH`.
@@ -59,17 +59,12 @@ pub struct Setting<'a> {
     pub compression: Compression,
 }
 
-/// The key of a `RUN`.
-///
-/// `mounted` has, in the order of the step's bind mounts, the digest of the files of each.
-///
-/// # Panics
-///
-/// If a bind mount has no digest: the key would find layers made from other files.
-pub fn run(step: &RunStep, mounted: &[Digest], setting: Setting<'_>) -> CacheKey {
-    let mut key = Builder::new("RUN", setting);
-    key.parent(setting);
-    key.part("platform", setting.platform.normalised().to_string());
+/// The key of a `RUN`; `mounted` is the digest of all files that its bind mounts show, in order.
+/// Without bind mounts it does not matter.
+pub fn run(surroundings: &Surroundings<'_>, step: &RunStep, mounted: &Digest) -> CacheKey {
+    let mut key = Builder::new("RUN", surroundings);
+    key.below(surroundings);
+    key.part("platform", surroundings.platform.normalised().to_string());
     key.parts("args", &step.args);
     key.parts("env", &step.env);
     key.part("user", &step.user);
@@ -81,7 +76,6 @@ pub fn run(step: &RunStep, mounted: &[Digest], setting: Setting<'_>) -> CacheKey
             Network::None => "none",
         },
     );
-    let mut digests = mounted.iter();
     for mount in &step.mounts {
         let target = &mount.target;
         let text = match &mount.kind {
@@ -92,10 +86,9 @@ pub fn run(step: &RunStep, mounted: &[Digest], setting: Setting<'_>) -> CacheKey
             MountKind::Tmpfs { size } => format!("tmpfs at {target:?}, {size} bytes"),
         };
         key.part("mount", text);
-        if let MountKind::Bind { .. } = mount.kind {
-            let files = digests.next().expect("the caller has hashed every bind mount");
-            key.part("mounted files", files.to_string());
-        }
+    }
+    if step.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })) {
+        key.part("mounted files", mounted.to_string());
     }
     for (name, text) in &step.pipes {
         key.part("script", format!("{name} {}", Digest::of(text)));
@@ -103,14 +96,15 @@ pub fn run(step: &RunStep, mounted: &[Digest], setting: Setting<'_>) -> CacheKey
     key.finish()
 }
 
-/// The key of a `COPY`; `files` is the digest of all that it copies.
-pub fn copy(step: &CopyStep, files: &Digest, setting: Setting<'_>) -> CacheKey {
-    copied("COPY", step, files, setting).finish()
+/// The key of a `COPY`; `files` is the digest of all that it copies, or of something that names
+/// these files as surely without reading them, such as the layers of the stage they come from.
+pub fn copy(surroundings: &Surroundings<'_>, step: &CopyStep, files: &Digest) -> CacheKey {
+    copied("COPY", surroundings, step, files).finish()
 }
 
-/// The key of an `ADD`; `files` is the digest of all that it adds.
-pub fn add(step: &AddStep, files: &Digest, setting: Setting<'_>) -> CacheKey {
-    let mut key = copied("ADD", &step.copy, files, setting);
+/// The key of an `ADD`; `files` is as for [`copy`].
+pub fn add(surroundings: &Surroundings<'_>, step: &AddStep, files: &Digest) -> CacheKey {
+    let mut key = copied("ADD", surroundings, &step.copy, files);
     key.part(
         "unpack",
         match step.unpack {
@@ -123,18 +117,23 @@ pub fn add(step: &AddStep, files: &Digest, setting: Setting<'_>) -> CacheKey {
 }
 
 /// The key of a `WORKDIR`.
-pub fn workdir(step: &WorkdirStep, setting: Setting<'_>) -> CacheKey {
-    let mut key = Builder::new("WORKDIR", setting);
-    key.parent(setting);
+pub fn workdir(surroundings: &Surroundings<'_>, step: &WorkdirStep) -> CacheKey {
+    let mut key = Builder::new("WORKDIR", surroundings);
+    key.below(surroundings);
     key.part("path", &step.path);
     key.part("user", &step.user);
     key.finish()
 }
 
-fn copied(keyword: &'static str, step: &CopyStep, files: &Digest, setting: Setting<'_>) -> Builder {
-    let mut key = Builder::new(keyword, setting);
+fn copied(
+    keyword: &'static str,
+    surroundings: &Surroundings<'_>,
+    step: &CopyStep,
+    files: &Digest,
+) -> Builder {
+    let mut key = Builder::new(keyword, surroundings);
     if !step.link || step.chown.as_deref().is_some_and(needs_user_database) {
-        key.parent(setting);
+        key.below(surroundings);
     }
     for source in &step.sources {
         match source {
@@ -148,8 +147,8 @@ fn copied(keyword: &'static str, step: &CopyStep, files: &Digest, setting: Setti
     key.part(
         "owners",
         match step.from {
-            CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch => "root",
-            CopyFrom::Stage(_) | CopyFrom::Image(_) => "kept",
+            CopyFrom::Context | CopyFrom::NamedContext(_) => "root",
+            CopyFrom::Stage(_) | CopyFrom::Image(_) | CopyFrom::Scratch => "kept",
         },
     );
     key.part("destination", &step.destination);
@@ -180,12 +179,12 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(instruction: &'static str, setting: Setting<'_>) -> Self {
+    fn new(instruction: &'static str, surroundings: &Surroundings<'_>) -> Self {
         let mut key = Self { instruction, parts: Vec::new() };
-        key.parts("SOURCE_DATE_EPOCH", &setting.source_date_epoch.map(String::from));
+        key.parts("SOURCE_DATE_EPOCH", &surroundings.source_date_epoch.map(String::from));
         key.part(
             "compression",
-            match setting.compression {
+            match surroundings.compression {
                 Compression::None => "none",
                 Compression::Gzip => "gzip",
                 Compression::Zstd => "zstd",
@@ -194,8 +193,8 @@ impl Builder {
         key
     }
 
-    fn parent(&mut self, setting: Setting<'_>) {
-        let chain = setting.parent.map_or_else(|| "none".to_owned(), |chain| chain.to_string());
+    fn below(&mut self, surroundings: &Surroundings<'_>) {
+        let chain = surroundings.below.map_or_else(|| "none".to_owned(), |chain| chain.to_string());
         self.part("layers below", chain);
     }
 
@@ -242,8 +241,13 @@ mod tests {
         Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), ..Platform::default() }
     }
 
-    fn setting(platform: &Platform) -> Setting<'_> {
-        Setting { parent: None, platform, source_date_epoch: None, compression: Compression::Gzip }
+    fn surroundings(platform: &Platform) -> Surroundings<'_> {
+        Surroundings {
+            below: None,
+            platform,
+            source_date_epoch: None,
+            compression: Compression::Gzip,
+        }
     }
 
     fn run_step() -> RunStep {
@@ -283,16 +287,16 @@ mod tests {
         let mut changed = run_step();
         change(&mut changed);
         let platform = host();
-        run(&run_step(), &[], setting(&platform)).digest()
-            == run(&changed, &[], setting(&platform)).digest()
+        run(&surroundings(&platform), &run_step(), &Digest::of("")).digest()
+            == run(&surroundings(&platform), &changed, &Digest::of("")).digest()
     }
 
     fn same_copy(change: impl FnOnce(&mut CopyStep)) -> bool {
         let mut changed = copy_step();
         change(&mut changed);
         let (platform, files) = (host(), Digest::of("files"));
-        copy(&copy_step(), &files, setting(&platform)).digest()
-            == copy(&changed, &files, setting(&platform)).digest()
+        copy(&surroundings(&platform), &copy_step(), &files).digest()
+            == copy(&surroundings(&platform), &changed, &files).digest()
     }
 
     #[test]
@@ -324,7 +328,7 @@ mod tests {
             let mut step = run_step();
             step.mounts[0].kind = kind;
             let platform = host();
-            run(&step, &[Digest::of(files)], setting(&platform)).digest()
+            run(&surroundings(&platform), &step, &Digest::of(files)).digest()
         };
         let first = key(CopyFrom::Context, "1", false);
         assert_eq!(first, key(CopyFrom::Stage(StageId(3)), "1", false));
@@ -355,9 +359,9 @@ mod tests {
         let below = Some(ChainId::base(DiffId(Digest::of("layer"))));
         let same = |link: bool, chown: Option<&str>| {
             let step = CopyStep { link, chown: chown.map(str::to_owned), ..copy_step() };
-            let key = |parent| {
-                let setting = Setting { parent, ..setting(&platform) };
-                copy(&step, &Digest::of("files"), setting).digest()
+            let key = |below| {
+                let above = Surroundings { below, ..surroundings(&platform) };
+                copy(&above, &step, &Digest::of("files")).digest()
             };
             key(None) == key(below)
         };
@@ -372,31 +376,31 @@ mod tests {
         let (platform, files) = (host(), Digest::of("files"));
         let add = |unpack| {
             let step = AddStep { copy: copy_step(), unpack };
-            super::add(&step, &files, setting(&platform)).digest()
+            super::add(&surroundings(&platform), &step, &files).digest()
         };
         let keys = std::collections::BTreeSet::from([
             add(None),
             add(Some(true)),
             add(Some(false)),
-            copy(&copy_step(), &files, setting(&platform)).digest(),
+            copy(&surroundings(&platform), &copy_step(), &files).digest(),
         ]);
         assert_eq!(keys.len(), 4);
     }
 
     #[test]
-    fn the_setting_is_in_every_key() {
+    fn the_surroundings_are_in_every_key() {
         let platform = host();
         let step = WorkdirStep { path: "/x".into(), user: String::new() };
-        let first = setting(&platform);
-        let key = |setting| workdir(&step, setting).digest();
-        let parent = Some(ChainId::base(DiffId(Digest::of("layer"))));
-        assert_ne!(key(first), key(Setting { parent, ..first }));
+        let first = surroundings(&platform);
+        let key = |surroundings: Surroundings<'_>| workdir(&surroundings, &step).digest();
+        let below = Some(ChainId::base(DiffId(Digest::of("layer"))));
+        assert_ne!(key(first), key(Surroundings { below, ..first }));
         let source_date_epoch = Some(Timestamp::EPOCH);
-        assert_ne!(key(first), key(Setting { source_date_epoch, ..first }));
-        assert_ne!(key(first), key(Setting { compression: Compression::Zstd, ..first }));
+        assert_ne!(key(first), key(Surroundings { source_date_epoch, ..first }));
+        assert_ne!(key(first), key(Surroundings { compression: Compression::Zstd, ..first }));
         let other = Platform { architecture: "arm64".to_owned(), ..host() };
-        assert_eq!(key(first), key(Setting { platform: &other, ..first }));
-        let on = |platform| run(&run_step(), &[], setting(platform)).digest();
+        assert_eq!(key(first), key(Surroundings { platform: &other, ..first }));
+        let on = |platform| run(&surroundings(platform), &run_step(), &Digest::of("")).digest();
         assert_ne!(on(&platform), on(&other));
     }
 
@@ -405,7 +409,7 @@ mod tests {
         let key = |args: &[&str]| {
             let args = args.iter().map(|text| (*text).to_owned()).collect();
             let platform = host();
-            run(&RunStep { args, ..run_step() }, &[], setting(&platform)).digest()
+            run(&surroundings(&platform), &RunStep { args, ..run_step() }, &Digest::of("")).digest()
         };
         assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
         assert_ne!(key(&["a", ""]), key(&["a"]));
@@ -415,7 +419,7 @@ mod tests {
     fn a_key_is_the_same_on_every_machine_and_in_every_release() {
         let platform = host();
         let step = WorkdirStep { path: "/x".into(), user: "1".into() };
-        let key = workdir(&step, setting(&platform));
+        let key = workdir(&surroundings(&platform), &step);
         // Whoever changes this digest must change VERSION too.
         assert_eq!(
             key.digest().hex(),

@@ -29,12 +29,12 @@ pub struct LocalCache {
     directory: PathBuf,
 }
 
-/// A step that has run before.
+/// What a step that has run before has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
-    /// What it made.
+pub struct CachedLayer {
+    /// The layer.
     pub layer: Layer,
-    /// When.
+    /// When it was first made.
     pub created: Timestamp,
 }
 
@@ -58,7 +58,7 @@ impl LocalCache {
 
     /// The layer that the step made when it last ran, if the layer can be had: it is in the store,
     /// or a registry is known to have it ([`Store::origins`]).
-    pub fn lookup(&self, key: &CacheKey, store: &Store) -> Option<Hit> {
+    pub fn lookup(&self, key: &CacheKey, store: &Store) -> Option<CachedLayer> {
         let path = self.path(key);
         let record = read(&path)?;
         let is_same = record.instruction == key.instruction() && record.parts == key.parts();
@@ -72,7 +72,7 @@ impl LocalCache {
             return None;
         }
         touch(&path);
-        Some(Hit { layer, created })
+        Some(CachedLayer { layer, created })
     }
 
     /// Remembers what the step made, and when. An older record of the same key is replaced.
@@ -83,8 +83,7 @@ impl LocalCache {
     pub fn record(
         &self,
         key: &CacheKey,
-        layer: &Layer,
-        created: Timestamp,
+        made: &CachedLayer,
         store: &Store,
     ) -> Result<(), StoreError> {
         let record = Record {
@@ -92,8 +91,8 @@ impl LocalCache {
             key: key.digest(),
             instruction: key.instruction().to_owned(),
             parts: key.parts().to_vec(),
-            layer: layer.clone(),
-            created,
+            layer: made.layer.clone(),
+            created: made.created,
         };
         store.publish(&self.path(key), Document::new(record).bytes())
     }
@@ -184,7 +183,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::{Setting, key};
+    use crate::cache::{Surroundings, key};
     use crate::oci::{Compression, DiffId, MediaType, Platform};
     use crate::plan::WorkdirStep;
 
@@ -199,15 +198,16 @@ mod tests {
         let step = WorkdirStep { path: path.to_owned(), user: user.to_owned() };
         let platform = Platform::default();
         let compression = Compression::Gzip;
-        let setting =
-            Setting { parent: None, platform: &platform, source_date_epoch: None, compression };
-        key::workdir(&step, setting)
+        let surroundings =
+            Surroundings { below: None, platform: &platform, source_date_epoch: None, compression };
+        key::workdir(&surroundings, &step)
     }
 
-    fn layer(store: &Store) -> Layer {
+    fn made(store: &Store) -> CachedLayer {
         let media_type = MediaType::OciLayer(Compression::Gzip);
         let descriptor = store.put(b"layer", media_type).expect("space");
-        Layer { descriptor, diff_id: DiffId(Digest::of("tar")) }
+        let layer = Layer { descriptor, diff_id: DiffId(Digest::of("tar")) };
+        CachedLayer { layer, created: TIME }
     }
 
     const TIME: Timestamp = Timestamp { seconds: 1000, nanoseconds: 7 };
@@ -216,19 +216,18 @@ mod tests {
     fn what_was_recorded_is_found_with_its_time() {
         let (_root, store, cache) = store();
         assert_eq!(cache.lookup(&key("/x", ""), &store), None);
-        let layer = layer(&store);
-        cache.record(&key("/x", ""), &layer, TIME, &store).expect("space");
-        let hit = Hit { layer, created: TIME };
-        assert_eq!(cache.lookup(&key("/x", ""), &store), Some(hit));
+        let made = made(&store);
+        cache.record(&key("/x", ""), &made, &store).expect("space");
+        assert_eq!(cache.lookup(&key("/x", ""), &store), Some(made));
         assert_eq!(cache.lookup(&key("/y", ""), &store), None);
     }
 
     #[test]
     fn a_layer_must_be_here_or_where_it_can_be_fetched() {
         let (root, store, cache) = store();
-        let layer = layer(&store);
-        let digest = layer.descriptor.digest;
-        cache.record(&key("/x", ""), &layer, TIME, &store).expect("space");
+        let made = made(&store);
+        let digest = made.layer.descriptor.digest;
+        cache.record(&key("/x", ""), &made, &store).expect("space");
         std::fs::remove_file(root.path().join("blobs/sha256").join(digest.hex())).expect("there");
         assert_eq!(cache.lookup(&key("/x", ""), &store), None);
         store.record_origin(&digest, &"a.io/x".parse().expect("valid")).expect("space");
@@ -240,7 +239,7 @@ mod tests {
         let (_root, store, cache) = store();
         let key = key("/x", "");
         let path = cache.path(&key);
-        cache.record(&key, &layer(&store), TIME, &store).expect("space");
+        cache.record(&key, &made(&store), &store).expect("space");
         let good = fs::read_to_string(&path).expect("readable");
         let of_other_version = good.replacen("\"version\":1", "\"version\":2", 1);
         let with_other_parts = good.replacen("/x", "/y", 1);
@@ -251,7 +250,7 @@ mod tests {
             assert_eq!(cache.lookup(&key, &store), None, "{bad}");
             assert_eq!(cache.explain(&key).map(|found| found.changes.len()), None, "{bad}");
         }
-        cache.record(&key, &layer(&store), TIME, &store).expect("space");
+        cache.record(&key, &made(&store), &store).expect("space");
         assert!(cache.lookup(&key, &store).is_some());
     }
 
@@ -260,7 +259,7 @@ mod tests {
         let (_root, store, cache) = store();
         assert_eq!(cache.explain(&key("/x", "1")), None);
         for (path, user) in [("/a", "2"), ("/x", "2")] {
-            cache.record(&key(path, user), &layer(&store), TIME, &store).expect("space");
+            cache.record(&key(path, user), &made(&store), &store).expect("space");
         }
         let explanation = cache.explain(&key("/x", "1")).expect("a similar step");
         assert_eq!(explanation.to_string(), "user changed: 2 is now 1");
@@ -269,8 +268,8 @@ mod tests {
     #[test]
     fn records_can_be_forgotten_by_age_or_all() {
         let (_root, store, cache) = store();
-        cache.record(&key("/x", ""), &layer(&store), TIME, &store).expect("space");
-        cache.record(&key("/y", ""), &layer(&store), TIME, &store).expect("space");
+        cache.record(&key("/x", ""), &made(&store), &store).expect("space");
+        cache.record(&key("/y", ""), &made(&store), &store).expect("space");
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         for path in cache.files().expect("readable") {
             let file = File::options().write(true).open(path).expect("writable");

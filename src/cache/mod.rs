@@ -25,7 +25,7 @@
 //! | network mode | in | – | – | – | a command can tell |
 //! | what the network answers | no | – | – | – | nobody can know it beforehand: run with `--no-cache` |
 //! | `--mount` kinds, targets, options, in order | in | – | – | – | a command sees them |
-//! | files mounted with `type=bind` | in | – | – | – | by content, like copied files |
+//! | files mounted with `type=bind` | in | – | – | – | by content, like copied files: one digest of all |
 //! | files for scripts (`#!` in heredocs) | in | – | – | – | by content |
 //! | source patterns, `--exclude`, `--parents`, `--link`, `--chmod` | – | in | in | – | they decide what goes where |
 //! | copied files: names, kinds, modes, content | – | in | in | – | one digest of all |
@@ -63,5 +63,5 @@ pub mod key;
 mod local;
 
 pub use explain::{Change, Explanation};
-pub use key::{CacheKey, Part, Setting};
-pub use local::{Hit, LocalCache};
+pub use key::{CacheKey, Part, Surroundings};
+pub use local::{CachedLayer, LocalCache};
