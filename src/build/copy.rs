@@ -146,23 +146,28 @@ pub(crate) async fn key(
     sources: &Arc<Sources>,
 ) -> Result<CacheKey, BuildErrorKind> {
     let inputs = sources.inputs(site, &step.kind).await?;
-    let setting = key::Setting {
-        parent: below.chain(),
+    let surroundings = key::Surroundings {
+        below: below.chain(),
         platform: &stage.config.platform,
         source_date_epoch: site.request.options.source_date_epoch,
         compression: Compression::Gzip,
     };
     Ok(match &step.kind {
-        StepKind::Copy(copy) => key::copy(copy, &inputs[0], setting),
-        StepKind::Add(add) => key::add(add, &inputs[0], setting),
-        StepKind::Run(run) => key::run(run, &inputs, setting),
-        StepKind::Workdir(workdir) => key::workdir(workdir, setting),
+        StepKind::Copy(copy) => key::copy(&surroundings, copy, &inputs[0]),
+        StepKind::Add(add) => key::add(&surroundings, add, &inputs[0]),
+        StepKind::Run(run) => key::run(&surroundings, run, &all_of(&inputs)),
+        StepKind::Workdir(workdir) => key::workdir(&surroundings, workdir),
     })
+}
+
+/// One digest of several, in order.
+fn all_of(digests: &[Digest]) -> Digest {
+    Digest::of(digests.iter().map(|digest| format!("{digest}\n")).collect::<String>())
 }
 
 /// Whether the files are ones of this machine, which nothing but their content names.
 fn is_files(from: &CopyFrom) -> bool {
-    matches!(from, CopyFrom::Context | CopyFrom::NamedContext(_) | CopyFrom::Scratch)
+    matches!(from, CopyFrom::Context | CopyFrom::NamedContext(_))
 }
 
 /// Does what COPY, ADD and WORKDIR say: nothing is mounted, the layer is computed.

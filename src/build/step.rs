@@ -14,7 +14,7 @@ use crate::build::schedule::Site;
 use crate::build::schedule::StageFailed;
 use crate::build::schedule::blocking;
 use crate::cache::CacheKey;
-use crate::cache::Hit;
+use crate::cache::CachedLayer;
 use crate::oci::Layer;
 use crate::plan::StageId;
 use crate::plan::Step;
@@ -61,9 +61,9 @@ async fn layer(
         }
     }
     let layer = carry_out(site, step, below, sources, task).await?;
-    let found = Hit { layer, created: site.created() };
+    let found = CachedLayer { layer, created: site.created() };
     let workshop = &site.workshop;
-    workshop.cache.record(&key, &found.layer, found.created, &workshop.store)?;
+    workshop.cache.record(&key, &found, &workshop.store)?;
     Ok(built(found, LayerOrigin::Step))
 }
 
@@ -74,7 +74,7 @@ fn explain(site: &Site, key: &CacheKey, task: &Task) {
     }
 }
 
-fn built(found: Hit, origin: LayerOrigin) -> BuiltLayer {
+fn built(found: CachedLayer, origin: LayerOrigin) -> BuiltLayer {
     BuiltLayer { layer: found.layer, created: Some(found.created), origin }
 }
 
