@@ -401,12 +401,11 @@ impl Output {
 
     /// Adds text whose blanks split.
     fn unquoted(&mut self, text: &str) -> Result<(), ExpandErrorKind> {
-        for char in text.chars() {
-            if !char.is_whitespace() {
-                self.word.push(char);
-            } else if !self.word.is_empty() {
+        for (at, part) in text.split(char::is_whitespace).enumerate() {
+            if at > 0 && !self.word.is_empty() {
                 self.words.push(std::mem::take(&mut self.word));
             }
+            self.word.push_str(part);
         }
         append(&mut self.text, text)
     }
