@@ -520,8 +520,8 @@ mod tests {
     fn a_value_has_a_largest_size() {
         let large = |_: &str| Some("x".repeat(LONGEST / 2));
         let expand = |text: &str| expand(text, Dialect::word('\\'), &large).map(|it| it.text.len());
-        assert_eq!(expand("$A$A"), Ok(LONGEST));
-        assert_eq!(expand("$A$A."), Err(ExpandErrorKind::TooLong { limit: LONGEST }));
+        assert_eq!(expand("\"$A$A\""), Ok(LONGEST));
+        assert_eq!(expand("\"$A$A\"."), Err(ExpandErrorKind::TooLong { limit: LONGEST }));
         assert_eq!(expand("\"$A$A.$A\""), Err(ExpandErrorKind::TooLong { limit: LONGEST }));
     }
 }
