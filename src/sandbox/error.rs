@@ -53,6 +53,10 @@ impl SandboxError {
             Self::SetUp { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Some("a limit is used up: see `sysctl user` and the free disk space".to_owned())
             }
+            Self::Start(source) if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "coracle runs a copy of itself from memory: `sudo sysctl -w vm.memfd_noexec=0`"
+                    .to_owned(),
+            ),
             Self::Lost => Some("see the kernel's log for the out-of-memory killer".to_owned()),
             Self::SetUp { .. } | Self::Interrupted | Self::NoCommand | Self::Start(_) => None,
         }
