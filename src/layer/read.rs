@@ -78,7 +78,7 @@ impl<R: Read> LayerReader<R> {
             self.skip(rest)?;
             (self.stored, self.padding, self.content) = (0, 0, Map::default());
             let Some(raw) = self.raw_entry()? else { return Ok(None) };
-            if let Some(entry) = self.interpret(raw)? {
+            if let Some(entry) = self.interpret(&raw)? {
                 return Ok(Some(entry));
             }
         }
@@ -153,7 +153,7 @@ impl<R: Read> LayerReader<R> {
     }
 
     /// What the entry is; `None` if it is nothing that a file system could hold.
-    fn interpret(&mut self, raw: Raw) -> Result<Option<Entry>, LayerError> {
+    fn interpret(&mut self, raw: &Raw) -> Result<Option<Entry>, LayerError> {
         let kind = raw.header.entry_type().as_byte();
         let size = raw.size().ok_or_else(|| self.malformed("a size is no number"))?;
         // Only files have content. Other entries sometimes state a size all the same.
@@ -162,7 +162,7 @@ impl<R: Read> LayerReader<R> {
         self.padding = padding(stored);
         let bad = |problem| LayerError::Malformed { position: raw.position, problem };
         let mut name = raw.name();
-        if let Some((path, map)) = self.sparse_map(&raw)? {
+        if let Some((path, map)) = self.sparse_map(raw)? {
             name = path.unwrap_or(name);
             self.content = map;
         } else {
@@ -220,7 +220,7 @@ impl<R: Read> LayerReader<R> {
     }
 
     /// The name and the map of a sparse file, in whichever of GNU tar's four ways.
-    fn sparse_map(&mut self, raw: &Raw) -> Result<Option<(Option<Vec<u8>>, Map)>, LayerError> {
+    fn sparse_map(&mut self, raw: &Raw) -> Result<Option<Sparse>, LayerError> {
         let bad = |problem| LayerError::Malformed { position: raw.position, problem };
         if raw.header.entry_type().as_byte() == b'S' {
             let mut map = sparse::Builder::new(self.stored);
@@ -333,6 +333,9 @@ fn padding(size: u64) -> u64 {
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
+
+/// The name of a sparse file, where it is not the header's, and its map.
+type Sparse = (Option<Vec<u8>>, Map);
 
 /// A header, and the PAX records that override it.
 struct Raw {

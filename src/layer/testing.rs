@@ -67,7 +67,7 @@ pub(crate) fn list(tree: &dyn Tree) -> String {
 
 fn walk(tree: &dyn Tree, path: &ImagePath, text: &mut String) {
     let node = tree.lookup(path).expect("readable").expect("it was listed");
-    let (kind, more) = match &node.kind {
+    let (kind, rest) = match &node.kind {
         Kind::File { .. } => {
             let mut content = String::new();
             tree.open(path).expect("a file").read_to_string(&mut content).expect("readable");
@@ -81,7 +81,7 @@ fn walk(tree: &dyn Tree, path: &ImagePath, text: &mut String) {
         other => ("?", format!("{other:?}")),
     };
     let (mode, uid, gid) = (node.mode, node.uid, node.gid);
-    let line = format!("{kind}{mode:o} {uid}:{gid} {path} {more}");
+    let line = format!("{kind}{mode:o} {uid}:{gid} {path} {rest}");
     writeln!(text, "{}", line.trim_end()).expect("a String takes all");
     if node.kind == Kind::Directory {
         for name in tree.read_dir(path).expect("a directory") {

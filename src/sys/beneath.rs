@@ -109,7 +109,8 @@ fn open_for_removal(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     // Overlayfs leaves directories with mode 000, and a command in a build may do so too.
     match rustix::fs::openat(&parent, name, DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(directory) => {
-            drop(rustix::fs::fchmod(&directory, Mode::RWXU));
+            // If this is refused, so is what needs it, and that is reported.
+            let _ = rustix::fs::fchmod(&directory, Mode::RWXU);
             Ok(directory)
         }
         Err(Errno::ACCESS) => {

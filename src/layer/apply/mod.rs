@@ -246,7 +246,7 @@ mod tests {
             );
             applied.expect("resolved inside");
             assert_eq!(fs::read_dir(outside.path()).expect("readable").count(), 0);
-            let inside = directory.path().join(&ImagePath::new(target).relative());
+            let inside = directory.path().join(ImagePath::new(target).relative());
             assert_eq!(fs::read_to_string(inside.join("evil")).expect("inside"), "x");
         }
     }
