@@ -158,7 +158,7 @@ impl Snapshotter {
         let chain = above(stack.chain, diff_id);
         let (path, records) = (self.path(chain).join("fs"), self.path(chain).join("records"));
         let sidecar = match fs::read(&records) {
-            Ok(bytes) => Sidecar::decode(&bytes).ok_or_else(|| SnapshotError::Damaged(records))?,
+            Ok(bytes) => Sidecar::decode(&bytes).ok_or(SnapshotError::Damaged(records))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Sidecar::default(),
             Err(error) => return Err(SnapshotError::io("read", &records)(error)),
         };
@@ -239,12 +239,12 @@ mod tests {
             let directory = tempfile::tempdir().expect("writable");
             let temporary = directory.path().join("tmp");
             fs::create_dir(&temporary).expect("writable");
-            let snapshotter = Snapshotter::new(
-                &directory.path().join("snapshots"),
-                temporary,
-                owners,
-                OverlayFormat::Trusted,
-            );
+            let root = directory.path().join("snapshots");
+            let format = match owners {
+                Owners::Real => OverlayFormat::Trusted,
+                Owners::Recorded => OverlayFormat::User,
+            };
+            let snapshotter = Snapshotter::new(&root, temporary, owners, format);
             let snapshotter = snapshotter.expect("writable");
             Self { directory, snapshotter, blobs: Vec::new(), opened: AtomicUsize::new(0) }
         }
@@ -410,7 +410,7 @@ mod tests {
         let error = bench.ensure().expect_err("a wrong diff ID");
         let SnapshotError::Unpack { source, .. } = error else { panic!("{error}") };
         assert!(matches!(source, LayerError::WrongDiffId { .. }));
-        let published = bench.directory.path().join("snapshots/recorded-trusted");
+        let published = bench.directory.path().join("snapshots/recorded-user");
         assert_eq!(fs::read_dir(published).expect("readable").count(), 0);
     }
 
@@ -428,6 +428,15 @@ mod tests {
         names
     }
 
+    const CHANGES: &str =
+        "rm etc/a; rm -r srv; mkdir srv; echo 1 > srv/1; ln srv/1 srv/2; chmod u+s srv/1
+            touch etc/new; rm etc/new; mkdir -p brand/new; ln -s x brand/link
+            cat etc/c > etc/c2; ln etc/b brand/b; ln brand/link brand/link2
+            rm lib; mkdir lib; mkfifo lib/pipe; mknod lib/null c 1 3; chown 3:4 -h dir-or-link
+            python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"pipe2\")'
+            chmod 0711 usr/lib/libc.so; setfattr -n user.x -v y etc/c2 || true
+            printf '' > \"$(printf 'n\\377')\"; mkdir usr/empty; rmdir usr/empty";
+
     #[test]
     fn the_changes_of_a_step_become_a_layer_that_unpacks_to_the_same() {
         if !is_root() {
@@ -436,16 +445,7 @@ mod tests {
         let mut bench = Bench::with_layers(Owners::Real, &three_layers());
         let stack = bench.ensure().expect("valid layers");
         let active = bench.snapshotter.prepare(&stack).expect("writable");
-        run(
-            &active.root(),
-            "rm etc/a; rm -r srv; mkdir srv; echo 1 > srv/1; ln srv/1 srv/2; chmod u+s srv/1
-            touch etc/new; rm etc/new; mkdir -p brand/new; ln -s x brand/link
-            cat etc/c > etc/c2; ln etc/b brand/b; ln brand/link brand/link2
-            rm lib; mkdir lib; mkfifo lib/pipe; mknod lib/null c 1 3; chown 3:4 -h dir-or-link
-            python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"pipe2\")'
-            chmod 0711 usr/lib/libc.so; setfattr -n user.x -v y etc/c2 || true
-            printf '' > \"$(printf 'n\\377')\"; mkdir usr/empty; rmdir usr/empty",
-        );
+        run(&active.root(), CHANGES);
         let written = |threads| {
             let (sink, gzip) = (Vec::new(), Compression::Gzip);
             let mut writer = LayerWriter::with_threads(sink, gzip, None, threads);
@@ -524,6 +524,28 @@ mod tests {
         active.diff(&mut writer).expect("readable");
         let names = names(&writer.finish().expect("a Vec takes all").sink);
         assert_eq!(names, ["/etc", "/etc/c"]);
+    }
+
+    #[test]
+    fn an_opaque_root_hides_everything_below() {
+        let layers = [
+            vec![file("/a", ""), file("/b/c", "")],
+            vec![file("/b/new", ""), opaque("/"), file("/d", "")],
+        ];
+        let bench = Bench::with_layers(Owners::Recorded, &layers);
+        let view = bench.ensure().expect("valid layers").view();
+        let expected = "d755 0:0 /\nd755 0:0 /b\n-644 0:0 /b/new\n-644 0:0 /d\n";
+        assert_eq!(list(&view), expected);
+    }
+
+    #[test]
+    fn implied_directories_are_what_they_are_below() {
+        let mut below = directory("/d");
+        (below.0.mode, below.0.uid) = (0o1711, 9);
+        let bench = Bench::with_layers(Owners::Recorded, &[vec![below], vec![file("/d/f", "")]]);
+        let stack = bench.ensure().expect("valid layers");
+        let node = stack.view().lookup(&ImagePath::new("/d")).expect("readable").expect("there");
+        assert_eq!((node.mode, node.uid, node.mtime.seconds), (0o1711, 9, 1_000_000_000));
     }
 
     #[test]

@@ -188,8 +188,11 @@ mod tests {
         let none = open_directory(&here, Path::new("none")).expect("a directory");
         rustix::fs::mkdirat(&none, "in", Mode::RWXU).expect("writable");
         rustix::fs::fchmod(&none, Mode::empty()).expect("ours");
-        fs::set_permissions(directory.path().join("t/0123456789"), fs::Permissions::from_mode(0))
-            .expect("ours");
+        fs::set_permissions(
+            directory.path().join("t/0123456789"),
+            fs::Permissions::from_mode(0o000),
+        )
+        .expect("ours");
         remove_tree(&root, b"t").expect("removable");
         remove_tree(&root, b"t").expect("absent is fine");
         assert!(read_names(&root).expect("readable").is_empty());
