@@ -235,22 +235,18 @@ mod tests {
     }
 
     impl Bench {
-        fn new(owners: Owners) -> Self {
+        fn new(owners: Owners, format: OverlayFormat) -> Self {
             let directory = tempfile::tempdir().expect("writable");
             let temporary = directory.path().join("tmp");
             fs::create_dir(&temporary).expect("writable");
             let root = directory.path().join("snapshots");
-            let format = match owners {
-                Owners::Real => OverlayFormat::Trusted,
-                Owners::Recorded => OverlayFormat::User,
-            };
             let snapshotter = Snapshotter::new(&root, temporary, owners, format);
             let snapshotter = snapshotter.expect("writable");
             Self { directory, snapshotter, blobs: Vec::new(), opened: AtomicUsize::new(0) }
         }
 
-        fn with_layers(owners: Owners, layers: &[Entries]) -> Self {
-            let mut bench = Self::new(owners);
+        fn with_layers(owners: Owners, format: OverlayFormat, layers: &[Entries]) -> Self {
+            let mut bench = Self::new(owners, format);
             for entries in layers {
                 let (bytes, diff_id) = archive(entries);
                 bench.add(bytes, diff_id);
@@ -289,8 +285,9 @@ mod tests {
             .args(["-m", "sh", "-euc"])
             .arg(format!(
                 "m=$(mktemp -d); trap 'cd /; umount $m; rmdir $m' EXIT
-                mount -t overlay overlay -o redirect_dir=off,metacopy=off,index=off \
+                mount -t overlay overlay -o redirect_dir=off,metacopy=off,index=off{} \
                 -o lowerdir={},upperdir={},workdir={} $m; cd $m; {script}",
+                if lower.iter().any(|path| path.contains("-user/")) { ",userxattr" } else { "" },
                 lower.join(":"),
                 root.upper.display(),
                 root.work.display(),
@@ -373,10 +370,14 @@ mod tests {
 
     #[test]
     fn a_view_shows_what_an_overlay_shows() {
-        if !is_root() {
-            return;
+        if is_root() {
+            view_and_overlay(OverlayFormat::User);
+            view_and_overlay(OverlayFormat::Trusted);
         }
-        let bench = Bench::with_layers(Owners::Real, &three_layers());
+    }
+
+    fn view_and_overlay(format: OverlayFormat) {
+        let bench = Bench::with_layers(Owners::Real, format, &three_layers());
         let stack = bench.ensure().expect("valid layers");
         assert_eq!(list(&stack.view()), MERGED);
         let active = bench.snapshotter.prepare(&stack).expect("writable");
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn one_user_sees_the_same_view() {
-        let bench = Bench::with_layers(Owners::Recorded, &three_layers());
+        let bench = Bench::with_layers(Owners::Recorded, OverlayFormat::User, &three_layers());
         assert_eq!(list(&bench.ensure().expect("valid layers").view()), MERGED);
         // The records beside the layers are read again.
         assert_eq!(list(&bench.ensure().expect("valid layers").view()), MERGED);
@@ -395,7 +396,7 @@ mod tests {
 
     #[test]
     fn each_layer_is_unpacked_once() {
-        let bench = Bench::with_layers(Owners::Recorded, &three_layers()[..1]);
+        let bench = Bench::with_layers(Owners::Recorded, OverlayFormat::User, &three_layers()[..1]);
         let stack = bench.ensure().expect("valid layers");
         assert!(bench.snapshotter.contains(stack.chain().expect("a layer")));
         bench.ensure().expect("valid layers");
@@ -405,7 +406,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_wrong_layer_is_kept() {
-        let mut bench = Bench::with_layers(Owners::Recorded, &three_layers());
+        let mut bench = Bench::with_layers(Owners::Recorded, OverlayFormat::User, &three_layers());
         bench.blobs[1].0.diff_id = DiffId(Digest::of("other"));
         let error = bench.ensure().expect_err("a wrong diff ID");
         let SnapshotError::Unpack { source, .. } = error else { panic!("{error}") };
@@ -439,10 +440,14 @@ mod tests {
 
     #[test]
     fn the_changes_of_a_step_become_a_layer_that_unpacks_to_the_same() {
-        if !is_root() {
-            return;
+        if is_root() {
+            changes_survive(OverlayFormat::User);
+            changes_survive(OverlayFormat::Trusted);
         }
-        let mut bench = Bench::with_layers(Owners::Real, &three_layers());
+    }
+
+    fn changes_survive(format: OverlayFormat) {
+        let mut bench = Bench::with_layers(Owners::Real, format, &three_layers());
         let stack = bench.ensure().expect("valid layers");
         let active = bench.snapshotter.prepare(&stack).expect("writable");
         run(&active.root(), CHANGES);
@@ -484,7 +489,7 @@ mod tests {
         let listing = list(&committed.view()).replace("?755 0:0 /pipe2 Socket\n", "");
         assert!(listing.contains("-4644 0:0 /srv/1 1"), "{listing}");
         // Somebody else who pulls the layer gets the same root file system.
-        let mut other = Bench::new(Owners::Real);
+        let mut other = Bench::new(Owners::Real, format);
         other.blobs = std::mem::take(&mut bench.blobs);
         other.add(one.sink, one.diff_id);
         let pulled = other.ensure().expect("valid layers");
@@ -499,7 +504,7 @@ mod tests {
         if !is_root() {
             return;
         }
-        let bench = Bench::with_layers(Owners::Real, &three_layers());
+        let bench = Bench::with_layers(Owners::Real, OverlayFormat::Trusted, &three_layers());
         let stack = bench.ensure().expect("valid layers");
         let active = bench.snapshotter.prepare(&stack).expect("writable");
         run(&active.root(), "(exec 3>>etc/b 4>>etc/c); touch usr/x; rm usr/x; ln etc/c y; rm y");
@@ -516,7 +521,7 @@ mod tests {
         if !is_root() {
             return;
         }
-        let bench = Bench::with_layers(Owners::Real, &three_layers());
+        let bench = Bench::with_layers(Owners::Real, OverlayFormat::Trusted, &three_layers());
         let stack = bench.ensure().expect("valid layers");
         let active = bench.snapshotter.prepare(&stack).expect("writable");
         run(&active.root(), "touch -r etc/c t; printf C > etc/c; touch -r t etc/c; rm t");
@@ -532,7 +537,7 @@ mod tests {
             vec![file("/a", ""), file("/b/c", "")],
             vec![file("/b/new", ""), opaque("/"), file("/d", "")],
         ];
-        let bench = Bench::with_layers(Owners::Recorded, &layers);
+        let bench = Bench::with_layers(Owners::Recorded, OverlayFormat::User, &layers);
         let view = bench.ensure().expect("valid layers").view();
         let expected = "d755 0:0 /\nd755 0:0 /b\n-644 0:0 /b/new\n-644 0:0 /d\n";
         assert_eq!(list(&view), expected);
@@ -542,7 +547,11 @@ mod tests {
     fn implied_directories_are_what_they_are_below() {
         let mut below = directory("/d");
         (below.0.mode, below.0.uid) = (0o1711, 9);
-        let bench = Bench::with_layers(Owners::Recorded, &[vec![below], vec![file("/d/f", "")]]);
+        let bench = Bench::with_layers(
+            Owners::Recorded,
+            OverlayFormat::User,
+            &[vec![below], vec![file("/d/f", "")]],
+        );
         let stack = bench.ensure().expect("valid layers");
         let node = stack.view().lookup(&ImagePath::new("/d")).expect("readable").expect("there");
         assert_eq!((node.mode, node.uid, node.mtime.seconds), (0o1711, 9, 1_000_000_000));
@@ -550,7 +559,7 @@ mod tests {
 
     #[test]
     fn scratch_is_an_empty_root() {
-        let bench = Bench::new(Owners::Recorded);
+        let bench = Bench::new(Owners::Recorded, OverlayFormat::User);
         let stack = bench.ensure().expect("nothing to do");
         assert_eq!(stack.chain(), None);
         assert_eq!(list(&stack.view()), "d755 0:0 /\n");
@@ -566,7 +575,7 @@ mod tests {
 
     #[test]
     fn two_that_make_the_same_snapshot_both_get_it() {
-        let bench = Bench::new(Owners::Recorded);
+        let bench = Bench::new(Owners::Recorded, OverlayFormat::User);
         let diff_id = DiffId(Digest::of("whatever the writer said"));
         let make = || {
             let active = bench.snapshotter.prepare(&Committed::scratch()).expect("writable");
