@@ -162,7 +162,9 @@ pub(crate) async fn key(
 
 /// One digest of several, in order.
 fn all_of(digests: &[Digest]) -> Digest {
-    Digest::of(digests.iter().map(|digest| format!("{digest}\n")).collect::<String>())
+    Digest::of(
+        digests.iter().flat_map(|digest| [digest.hex(), "\n".to_owned()]).collect::<String>(),
+    )
 }
 
 /// Whether the files are ones of this machine, which nothing but their content names.

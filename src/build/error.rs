@@ -3,7 +3,6 @@
 use crate::context::ContextError;
 use crate::copy::CopyError;
 use crate::dockerfile::ParseError;
-use crate::dockerfile::ParseErrorKind;
 use crate::dockerfile::Span;
 use crate::image::ImageError;
 use crate::layer::LayerError;

@@ -60,10 +60,10 @@ pub async fn find_image(
     workshop: &Workshop,
 ) -> Result<ResolvedImage, BuildErrorKind> {
     let BaseImage { reference, platform } = base;
-    if pull == PullPolicy::Missing {
-        if let Some(image) = transfer::find(&workshop.store, reference, platform)? {
-            return Ok(image);
-        }
+    if pull == PullPolicy::Missing
+        && let Some(image) = transfer::find(&workshop.store, reference, platform)?
+    {
+        return Ok(image);
     }
     let task = Task::start(&workshop.progress, format!("resolve {}", reference.familiar()));
     let image = transfer::resolve(&workshop.client, &workshop.store, reference, platform).await?;

@@ -36,14 +36,14 @@ use crate::plan::PlanOptions;
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
 /// Builds the image and says what became of it.
-pub(crate) fn build(session: &Session<'_>, arguments: BuildArguments) -> Result<(), Failure> {
-    let request = Arc::new(request(session, &arguments)?);
+pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result<(), Failure> {
+    let request = Arc::new(request(session, arguments)?);
     let workshop = session.workshop()?;
     let outcome = block_on(&workshop.cancel, async {
         let built = build::build(&request, &workshop).await;
         built.map_err(|errors| failure::build(&errors, &request.dockerfile))
     })?;
-    write_files(&arguments, &outcome)?;
+    write_files(arguments, &outcome)?;
     if session.global.progress == ProgressMode::Quiet {
         print(&format!("{}\n", outcome.image_id.0));
     } else {

@@ -56,7 +56,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
     let Arguments { global, command } = arguments;
     let session = Session::new(global, environment);
     match command {
-        Command::Build(arguments) => build::build(&session, *arguments)?,
+        Command::Build(arguments) => build::build(&session, &arguments)?,
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,

@@ -95,9 +95,8 @@ impl<'a> Session<'a> {
         match sandbox.map(Sandbox::identity) {
             Some(Identity::Root) => (Owners::Real, OverlayFormat::Trusted),
             Some(Identity::Range(_)) => (Owners::Real, OverlayFormat::User),
-            Some(Identity::Single) => (Owners::Recorded, OverlayFormat::User),
             None if self.environment.uid == 0 => (Owners::Real, OverlayFormat::User),
-            None => (Owners::Recorded, OverlayFormat::User),
+            Some(Identity::Single) | None => (Owners::Recorded, OverlayFormat::User),
         }
     }
 

@@ -12,30 +12,28 @@ use crate::transfer::Pushed;
 
 /// What `coracle build` made.
 pub(crate) fn build(outcome: &Outcome, request: &Request) {
-    let mut text = String::new();
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
     let name =
         if names.is_empty() { "an image without a name".to_owned() } else { names.join(", ") };
     let layers = &outcome.layers;
     let own = layers.cached + layers.built;
-    text += &format!("built     {name}\n");
-    text += &format!("digest    {}\n", outcome.manifest.digest);
-    text += &format!(
-        "layers    {} ({}): {} from the base, {own} of its own ({})\n",
-        layers.base + own,
-        human(layers.size),
-        layers.base,
-        human(layers.own_size),
-    );
-    text += &format!("steps     {} run, {} from the cache\n", layers.built, layers.cached);
-    for output in &request.outputs {
-        if let Some(place) = place(output) {
-            text += &format!("written   {place}\n");
-        }
-    }
-    text += &pushed(&outcome.pushed);
-    text += &format!("time      {:.1}s\n", outcome.took.as_secs_f64());
-    print(&text);
+    let mut lines = vec![
+        format!("built     {name}"),
+        format!("digest    {}", outcome.manifest.digest),
+        format!(
+            "layers    {} ({}): {} from the base, {own} of its own ({})",
+            layers.base + own,
+            human(layers.size),
+            layers.base,
+            human(layers.own_size),
+        ),
+        format!("steps     {} run, {} from the cache", layers.built, layers.cached),
+    ];
+    let places = request.outputs.iter().filter_map(place);
+    lines.extend(places.map(|place| format!("written   {place}")));
+    lines.extend(pushed(&outcome.pushed));
+    lines.push(format!("time      {:.1}s", outcome.took.as_secs_f64()));
+    print(&lines);
 }
 
 /// What `coracle push` did.
@@ -45,27 +43,28 @@ pub(crate) fn push(references: &[Pushed]) {
 
 /// An image that `coracle load` read.
 pub(crate) fn loaded(reference: &Reference, descriptor: &Descriptor) {
-    print(&format!("loaded    {reference}@{}\n", descriptor.digest));
+    print(&[format!("loaded    {reference}@{}", descriptor.digest)]);
 }
 
 /// An image that `coracle load` read, but that nobody can name.
 pub(crate) fn nameless(descriptor: &Descriptor) {
-    print(&format!("skipped   {}: the archive gives it no name\n", descriptor.digest));
+    print(&[format!("skipped   {}: the archive gives it no name", descriptor.digest)]);
 }
 
-fn pushed(references: &[Pushed]) -> String {
-    let mut text = String::new();
-    for pushed in references {
-        text += &format!("pushed    {}@{}\n", pushed.reference, pushed.digest);
-        text += &format!(
-            "          uploaded {} ({}), mounted {}, already there {}\n",
-            blobs(pushed.uploaded),
-            human(pushed.uploaded_bytes),
-            pushed.mounted,
-            pushed.existing,
-        );
-    }
-    text
+fn pushed(references: &[Pushed]) -> Vec<String> {
+    let lines = |pushed: &Pushed| {
+        [
+            format!("pushed    {}@{}", pushed.reference, pushed.digest),
+            format!(
+                "          uploaded {} ({}), mounted {}, already there {}",
+                blobs(pushed.uploaded),
+                human(pushed.uploaded_bytes),
+                pushed.mounted,
+                pushed.existing,
+            ),
+        ]
+    };
+    references.iter().flat_map(lines).collect()
 }
 
 fn blobs(count: usize) -> String {
@@ -89,7 +88,8 @@ fn place(output: &Output) -> Option<String> {
     }
 }
 
-fn print(text: &str) {
+fn print(lines: &[String]) {
+    let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
     // Nobody is left to tell when standard error is closed.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -41,6 +41,10 @@ pub struct Imported {
 }
 
 /// Reads an OCI layout from a directory.
+///
+/// # Errors
+///
+/// [`ImageError::NotAnImage`] if it is not one; what was read by then stays, without a name.
 pub fn import_directory(store: &Store, directory: &Path) -> Result<Vec<Imported>, ImageError> {
     let mut found = Archive::default();
     let blobs = directory.join("blobs/sha256");
@@ -60,6 +64,10 @@ pub fn import_directory(store: &Store, directory: &Path) -> Result<Vec<Imported>
 }
 
 /// Reads an OCI layout or a docker-archive from a tar.
+///
+/// # Errors
+///
+/// [`ImageError::NotAnImage`] if it is neither; what was read by then stays, without a name.
 pub fn import_tar(store: &Store, reader: impl Read) -> Result<Vec<Imported>, ImageError> {
     let mut found = Archive::default();
     let mut archive = tar::Archive::new(reader);
@@ -132,11 +140,11 @@ impl Archive {
         let mut writer = store.writer()?;
         io::copy(&mut reader, &mut writer).map_err(broken)?;
         let descriptor = writer.commit(MediaType::Other(String::new()))?;
-        if let Some(hex) = name.strip_prefix("blobs/sha256/") {
-            if hex != descriptor.digest.hex() {
-                let reason = format!("blob {hex} has the digest {}", descriptor.digest);
-                return Err(ImageError::NotAnImage(reason));
-            }
+        if let Some(hex) = name.strip_prefix("blobs/sha256/")
+            && hex != descriptor.digest.hex()
+        {
+            let reason = format!("blob {hex} has the digest {}", descriptor.digest);
+            return Err(ImageError::NotAnImage(reason));
         }
         self.blobs.insert(name, (descriptor.digest, descriptor.size));
         Ok(())

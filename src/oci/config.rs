@@ -7,6 +7,8 @@
 //! Specs: <https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md>,
 //! <https://github.com/moby/docker-image-spec/blob/v1.3.1/spec.md>.
 
+#![expect(clippy::zero_sized_map_values, reason = "the format on the wire is a map to `{}`")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -168,6 +170,7 @@ pub struct History {
     pub empty_layer: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }

@@ -37,6 +37,10 @@ pub enum DocumentError {
 
 impl<T: DeserializeOwned> Document<T> {
     /// Parses `bytes`, whose size the caller has bounded. `what` is for the error message.
+    ///
+    /// # Errors
+    ///
+    /// [`DocumentError::Malformed`].
     pub fn parse(bytes: Vec<u8>, what: &'static str) -> Result<Self, DocumentError> {
         let value = serde_json::from_slice(&bytes)
             .map_err(|source| DocumentError::Malformed { what, source })?;
@@ -47,6 +51,10 @@ impl<T: DeserializeOwned> Document<T> {
 
 impl<T: Serialize> Document<T> {
     /// Serialises `value`, once: from here on its bytes and so its digest are fixed.
+    ///
+    /// # Panics
+    ///
+    /// If `value` has a map whose keys are not strings, which none of our types has.
     pub fn new(value: T) -> Self {
         let bytes = serde_json::to_vec(&value).expect("our own types have only string keys");
         let digest = Digest::of(&bytes);

@@ -46,7 +46,10 @@ pub enum Compression {
     Zstd,
 }
 
-const LAYERS: [(&str, fn(Compression) -> MediaType, char); 4] = [
+/// A layer's type without its compression, how to make it, and what stands before the compression.
+type LayerType = (&'static str, fn(Compression) -> MediaType, char);
+
+const LAYERS: [LayerType; 4] = [
     ("application/vnd.oci.image.layer.v1.tar", MediaType::OciLayer, '+'),
     ("application/vnd.oci.image.layer.nondistributable.v1.tar", MediaType::OciForeignLayer, '+'),
     ("application/vnd.docker.image.rootfs.diff.tar", MediaType::DockerLayer, '.'),

@@ -56,15 +56,14 @@ pub async fn resolve(
 ) -> Result<ResolvedImage, TransferError> {
     let content = Content::of(store, Some(client), reference);
     let known = reference.digest().and_then(|digest| content.stored_manifest(digest));
-    let descriptor = match known {
-        Some(descriptor) => descriptor,
-        None => {
-            let found = client.resolve(reference).await.map_err(TransferError::Registry)?;
-            if let Some(bytes) = &found.bytes {
-                content.keep(bytes, &found.descriptor)?;
-            }
-            found.descriptor
+    let descriptor = if let Some(descriptor) = known {
+        descriptor
+    } else {
+        let found = client.resolve(reference).await.map_err(TransferError::Registry)?;
+        if let Some(bytes) = &found.bytes {
+            content.keep(bytes, &found.descriptor)?;
         }
+        found.descriptor
     };
     load(&content, descriptor, platform).await
 }
@@ -88,8 +87,8 @@ pub fn find(
     let Some(descriptor) = named.or_else(by_digest) else { return Ok(None) };
     // Without a client nothing is ever waited for, so one poll is all it takes.
     let mut found = std::pin::pin!(load(&content, descriptor, platform));
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match found.as_mut().poll(&mut context) {
+    let mut waiting = std::task::Context::from_waker(std::task::Waker::noop());
+    match found.as_mut().poll(&mut waiting) {
         std::task::Poll::Ready(Ok(image)) => Ok(Some(image)),
         std::task::Poll::Ready(Err(
             TransferError::MissingContent { .. } | TransferError::NoPlatform { .. },

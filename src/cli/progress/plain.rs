@@ -77,7 +77,7 @@ impl State {
             }
             Event::Failed(task) => self.end(task, "failed", lines),
             Event::Warning(text) => {
-                lines.extend_from_slice(format!("warning: {text}\n").as_bytes())
+                lines.extend_from_slice(format!("warning: {text}\n").as_bytes());
             }
         }
     }
