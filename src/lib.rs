@@ -8,4 +8,5 @@ pub mod oci;
 pub mod plan;
 pub mod progress;
 pub mod sandbox;
+pub mod snapshot;
 mod sys;

@@ -17,6 +17,12 @@ pub enum LayerError {
         /// Which file.
         path: ImagePath,
     },
+    /// Sockets are made by running programs, and no layer can hold one.
+    #[error("`{path}` is a socket, which a layer cannot hold")]
+    Socket {
+        /// Which file.
+        path: ImagePath,
+    },
     /// A tar archive has no way to write this extended attribute's name.
     #[error("extended attribute `{name}` of `{path}` cannot be stored in a layer")]
     XattrName {
@@ -102,11 +108,11 @@ pub enum LayerError {
 
 impl LayerError {
     /// Ties what the operating system said to a file, for use with `map_err`.
-    pub(crate) fn file(
+    pub(crate) fn file<E: Into<io::Error>>(
         action: &'static str,
         path: &ImagePath,
-    ) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self::File { path: path.clone(), action, source: errno.into() }
+    ) -> impl FnOnce(E) -> Self {
+        move |error| Self::File { path: path.clone(), action, source: error.into() }
     }
 
     /// What to do about it.
@@ -117,6 +123,9 @@ impl LayerError {
             Self::Changed { .. } => "let nothing write to the files while they are built",
             Self::Malformed { .. } | Self::WrongDiffId { .. } | Self::Source { .. } => {
                 "the image is damaged where it comes from; pull it again or ask its publisher"
+            }
+            Self::File { action: "change the owner of", .. } => {
+                "give this user more IDs in /etc/subuid and /etc/subgid; `coracle doctor` says how"
             }
             Self::File { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 "the disk is full; `coracle prune` removes what no image needs"

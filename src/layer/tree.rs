@@ -9,10 +9,10 @@ use std::{
     io::{self, Read},
 };
 
-use crate::layer::Kind;
+use crate::layer::{Entry, Kind};
 use crate::oci::{ImagePath, Timestamp};
 
-/// How many symbolic links one path may lead through; BuildKit's limit.
+/// How many symbolic links one path may lead through; `BuildKit`'s limit.
 const MAX_LINKS: u32 = 255;
 
 /// What stands at a path of a [`Tree`].
@@ -32,6 +32,14 @@ pub struct Node {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Device and inode, only where the file has several names: equal pairs are one file.
     pub inode: Option<(u64, u64)>,
+}
+
+impl Node {
+    /// The entry that puts this node at `path`.
+    pub fn into_entry(self, path: ImagePath) -> Entry {
+        let Self { kind, mode, uid, gid, mtime, xattrs, inode: _ } = self;
+        Entry { path, kind, mode, uid, gid, mtime, xattrs }
+    }
 }
 
 /// A read-only file tree. Paths are taken as they are: only `resolve` and its kin follow links.

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// What directories are opened with.
@@ -44,16 +44,22 @@ pub(crate) fn open_directory(root: impl AsFd, path: &Path) -> io::Result<OwnedFd
 
 /// The names in an open directory, sorted by bytes, without `.` and `..`.
 pub(crate) fn read_names(directory: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
+    Ok(read_entries(directory)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The names in an open directory, sorted by bytes, with the types that the file system tells.
+pub(crate) fn read_entries(directory: impl AsFd) -> io::Result<Vec<(Vec<u8>, FileType)>> {
     let mut buffer = [MaybeUninit::uninit(); 16 << 10];
     let mut entries = RawDir::new(directory.as_fd(), &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
-        let name = entry?.file_name().to_bytes().to_vec();
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(name);
+            names.push((name.to_vec(), entry.file_type()));
         }
     }
-    names.sort_unstable();
+    names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(names)
 }
 
@@ -103,7 +109,8 @@ fn open_for_removal(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     // Overlayfs leaves directories with mode 000, and a command in a build may do so too.
     match rustix::fs::openat(&parent, name, DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(directory) => {
-            drop(rustix::fs::fchmod(&directory, Mode::RWXU));
+            // If this is refused, so is what needs it, and that is reported.
+            let _ = rustix::fs::fchmod(&directory, Mode::RWXU);
             Ok(directory)
         }
         Err(Errno::ACCESS) => {
@@ -181,8 +188,11 @@ mod tests {
         let none = open_directory(&here, Path::new("none")).expect("a directory");
         rustix::fs::mkdirat(&none, "in", Mode::RWXU).expect("writable");
         rustix::fs::fchmod(&none, Mode::empty()).expect("ours");
-        fs::set_permissions(directory.path().join("t/0123456789"), fs::Permissions::from_mode(0))
-            .expect("ours");
+        fs::set_permissions(
+            directory.path().join("t/0123456789"),
+            fs::Permissions::from_mode(0o000),
+        )
+        .expect("ours");
         remove_tree(&root, b"t").expect("removable");
         remove_tree(&root, b"t").expect("absent is fine");
         assert!(read_names(&root).expect("readable").is_empty());
