@@ -180,6 +180,7 @@ fn place(from: &CopyFrom) -> String {
         CopyFrom::Context => "the build context".to_owned(),
         CopyFrom::NamedContext(name) => format!("the context `{name}`"),
         CopyFrom::Stage(_) => "the stage it is copied from".to_owned(),
+        CopyFrom::Scratch => "`scratch`, which is empty".to_owned(),
         CopyFrom::Image(image) => format!("the image {}", image.reference),
         CopyFrom::Scratch => "`scratch`, which has no files".to_owned(),
     }
