@@ -225,6 +225,7 @@ impl Client {
         request.authorization = Some(grant.header.clone());
         let response = self.deliver(call, &mut request).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
+            self.forget(call).await;
             return Err(call.unauthorized(grant.login, self.answer(response).await));
         }
         Ok(response)

@@ -19,6 +19,8 @@ mod credential;
 mod docker_config;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod fake;
 mod helper;
 mod host;
 mod login;
@@ -28,6 +30,8 @@ mod scope;
 mod secret;
 mod token;
 mod upload;
+#[cfg(test)]
+mod wire_tests;
 
 pub use crate::http::{FileBody, HttpError, Retry};
 pub use crate::registry::answer::{Answer, ServerError};
