@@ -19,8 +19,6 @@ mod credential;
 mod docker_config;
 mod endpoint;
 mod error;
-#[cfg(test)]
-mod fake;
 mod helper;
 mod host;
 mod login;
@@ -28,10 +26,10 @@ mod manifest;
 mod media;
 mod scope;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod token;
 mod upload;
-#[cfg(test)]
-mod wire_tests;
 
 pub use crate::http::{FileBody, HttpError, Retry};
 pub use crate::registry::answer::{Answer, ServerError};

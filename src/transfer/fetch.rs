@@ -57,10 +57,10 @@ pub(crate) async fn fetch_blob(
     let (sender, receiver) = mpsc::channel(WAITING);
     let expected = blob.clone();
     let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected));
-    let received = receive(client, reference, blob, task, sender).await;
+    let outcome = receive(client, reference, blob, task, sender).await;
     // Waited for in any case, so that nothing is still being written when this returns.
     let written = written.await.expect("writing a blob does not panic");
-    received?;
+    outcome?;
     written.map_err(TransferError::Store)?;
     // An optimisation for later pushes, which can do without.
     let _ = store.record_origin(&blob.digest, reference);
