@@ -119,6 +119,12 @@ impl Client {
         Ok(grant)
     }
 
+    /// Drops what was shown in vain, so that the next request does not show it again (rule B030).
+    pub(crate) async fn forget(&self, call: &Call<'_>) {
+        let slot = self.host(call.endpoint).slot(&slot_key(call));
+        *slot.lock().await = None;
+    }
+
     /// Asks the host what it wants to see.
     async fn ping(&self, call: &Call<'_>) -> Result<Option<Challenge>, RegistryError> {
         let mut request = self.request(call, Method::GET, "/v2/")?;

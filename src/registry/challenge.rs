@@ -128,18 +128,19 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(headers: &[&str], expected: Option<Challenge>) {
-        assert_eq!(Challenge::choose(headers.iter().copied()), expected, "{headers:?}");
+    fn check(headers: &[&str], expected: impl Into<Option<Challenge>>) {
+        let chosen = Challenge::choose(headers.iter().copied());
+        assert_eq!(chosen, expected.into(), "{headers:?}");
     }
 
-    fn bearer(realm: &str, service: &str, scope: &str, error: &str) -> Option<Challenge> {
+    fn bearer(realm: &str, service: &str, scope: &str, error: &str) -> Challenge {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        Some(Challenge::Bearer(BearerChallenge {
+        Challenge::Bearer(BearerChallenge {
             realm: some(realm),
             service: some(service),
             scope: some(scope),
             error: some(error),
-        }))
+        })
     }
 
     #[test]
@@ -177,20 +178,20 @@ mod tests {
             bearer("https://quay.io/v2/auth", "quay.io", "", "invalid_token"),
         );
         let ecr = "Basic realm=\"https://1.dkr.ecr.us-east-1.amazonaws.com/\",service=\"ecr.amazonaws.com\"";
-        check(&[ecr], Some(Challenge::Basic));
-        check(&["BASIC realm=\"Sonatype Nexus Repository Manager\""], Some(Challenge::Basic));
+        check(&[ecr], Challenge::Basic);
+        check(&["BASIC realm=\"Sonatype Nexus Repository Manager\""], Challenge::Basic);
     }
 
     #[test]
     fn b021_the_first_supported_of_several_is_chosen() {
-        check(&["Negotiate", "Basic realm=\"x\""], Some(Challenge::Basic));
-        check(&["Negotiate YIIabc/+==, Basic realm=\"x\""], Some(Challenge::Basic));
+        check(&["Negotiate", "Basic realm=\"x\""], Challenge::Basic);
+        check(&["Negotiate YIIabc/+==, Basic realm=\"x\""], Challenge::Basic);
         check(&["NTLM, Negotiate, bearer realm=a"], bearer("a", "", "", ""));
-        check(&["Digest realm=\"d\", nonce=\"n,o\", Basic realm=\"b\""], Some(Challenge::Basic));
-        check(&["Basic realm=\"b\", Bearer realm=\"r\""], Some(Challenge::Basic));
+        check(&["Digest realm=\"d\", nonce=\"n,o\", Basic realm=\"b\""], Challenge::Basic);
+        check(&["Basic realm=\"b\", Bearer realm=\"r\""], Challenge::Basic);
         check(&["Bearer realm=\"r\", Basic realm=\"b\""], bearer("r", "", "", ""));
-        check(&["Negotiate"], None);
-        check(&[], None);
+        check(&["Negotiate"], None::<Challenge>);
+        check(&[], None::<Challenge>);
     }
 
     #[test]
@@ -202,7 +203,7 @@ mod tests {
         check(&["Bearer realm=\"r\",,;;service=x"], bearer("r", "", "", ""));
         check(&["Bearer realm=\"r\" service=\"s\""], bearer("r", "s", "", ""));
         check(&["Bearer realm=\"r\",error=\"é\""], bearer("r", "", "", "é"));
-        check(&["realm=\"r\""], None);
+        check(&["realm=\"r\""], None::<Challenge>);
         check(&["", ",,,", "\"", "=", "Bearer realm=\"r\""], bearer("r", "", "", ""));
         check(&["Bearer realm=\"r\\"], bearer("", "", "", ""));
     }

@@ -173,8 +173,9 @@ impl Client {
             _ => {}
         }
         let causes = std::iter::successors(std::error::Error::source(&error), |it| it.source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        self.warn(format!("the mirror {} is passed over: {error}{causes}", endpoint.name));
+        let story: Vec<String> =
+            [error.to_string()].into_iter().chain(causes.map(ToString::to_string)).collect();
+        self.warn(format!("the mirror {} is passed over: {}", endpoint.name, story.join(": ")));
         Ok(())
     }
 
@@ -225,6 +226,7 @@ impl Client {
         request.authorization = Some(grant.header.clone());
         let response = self.deliver(call, &mut request).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
+            self.forget(call).await;
             return Err(call.unauthorized(grant.login, self.answer(response).await));
         }
         Ok(response)

@@ -44,6 +44,10 @@ struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BadAuth(pub(crate) String);
 
+/// `auth` is not what it should be.
+#[derive(Debug, PartialEq, Eq)]
+struct NotBase64;
+
 impl ConfigFile {
     /// The helper that keeps the credentials for `host`, if there is one named for it alone.
     pub(crate) fn helper(&self, host: &str) -> Option<&str> {
@@ -69,7 +73,9 @@ impl ConfigFile {
         let exact = namespaces(host, repository).filter_map(|key| auths.get_key_value(&key));
         let alias = auths.iter().filter(|(key, _)| names_host(key, host));
         for (key, entry) in exact.chain(alias) {
-            if let Some(credential) = entry.credential().ok_or_else(|| BadAuth(key.clone()))? {
+            if let Some(credential) =
+                entry.credential().map_err(|NotBase64| BadAuth(key.clone()))?
+            {
                 return Ok(Some(credential));
             }
         }
@@ -78,18 +84,18 @@ impl ConfigFile {
 }
 
 impl Entry {
-    /// What the entry holds. `None` is malformed, `Some(None)` nothing.
-    fn credential(&self) -> Option<Option<Credential>> {
+    /// What the entry holds, if it holds anything.
+    fn credential(&self) -> Result<Option<Credential>, NotBase64> {
         let present = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
         if let Some(token) = present(&self.registrytoken) {
-            return Some(Some(Credential::RegistryToken(Secret::new(token))));
+            return Ok(Some(Credential::RegistryToken(Secret::new(token))));
         }
         let decoded = match present(&self.auth) {
-            Some(auth) => Some(decode(&auth)?),
+            Some(auth) => Some(decode(&auth).ok_or(NotBase64)?),
             None => present(&self.username)
                 .map(|username| (username, self.password.clone().unwrap_or_default())),
         };
-        Some(match (present(&self.identitytoken), decoded) {
+        Ok(match (present(&self.identitytoken), decoded) {
             (Some(token), decoded) => {
                 let username = decoded.map(|(username, _)| username).unwrap_or_default();
                 Some(Credential::IdentityToken { username, token: Secret::new(token) })
@@ -174,32 +180,31 @@ mod tests {
         serde_json::from_str(json).expect("JSON")
     }
 
-    fn password(username: &str, password: &str) -> Option<Credential> {
-        let password = Secret::new(password);
-        Some(Credential::Password { username: username.into(), password })
+    fn password(username: &str, password: &str) -> Credential {
+        Credential::basic(username, password)
     }
 
     #[test]
     fn b099_auth_is_base64_of_user_and_password() {
-        let check = |auth: &str, expected: Option<Option<Credential>>| {
+        let check = |auth: &str, expected: Result<Option<Credential>, NotBase64>| {
             let entry = Entry { auth: Some(auth.into()), ..Entry::default() };
             assert_eq!(entry.credential(), expected, "{auth}");
         };
-        check("dTpw", Some(password("u", "p")));
-        check("dTpwOnE=", Some(password("u", "p:q")));
-        check("dTpwOnE", Some(password("u", "p:q")));
-        check("dTpwAAA=", Some(password("u", "p")));
-        check(" dTpw\n", Some(password("u", "p")));
-        check("", Some(None));
-        check("dXA=", None);
-        check("***", None);
+        check("dTpw", Ok(Some(password("u", "p"))));
+        check("dTpwOnE=", Ok(Some(password("u", "p:q"))));
+        check("dTpwOnE", Ok(Some(password("u", "p:q"))));
+        check("dTpwAAA=", Ok(Some(password("u", "p"))));
+        check(" dTpw\n", Ok(Some(password("u", "p"))));
+        check("", Ok(None));
+        check("dXA=", Err(NotBase64));
+        check("***", Err(NotBase64));
     }
 
     #[test]
     fn b099_a_bad_entry_is_named_and_disturbs_no_other() {
         let file = file(r#"{"auths":{"a":{"auth":"!secret!"},"b":{"auth":"dTpw"}}}"#);
         assert_eq!(file.credential("a", "x"), Err(BadAuth("a".into())));
-        assert_eq!(file.credential("b", "x"), Ok(password("u", "p")));
+        assert_eq!(file.credential("b", "x"), Ok(Some(password("u", "p"))));
     }
 
     #[test]
@@ -208,7 +213,7 @@ mod tests {
             let file = file(&format!(r#"{{"auths":{{"a":{entry}}}}}"#));
             assert_eq!(file.credential("a", "x"), Ok(expected), "{entry}");
         };
-        check(r#"{"username":"u","password":"p"}"#, password("u", "p"));
+        check(r#"{"username":"u","password":"p"}"#, Some(password("u", "p")));
         check("{}", None);
         check(r#"{"registrytoken":"t"}"#, Some(Credential::RegistryToken(Secret::new("t"))));
         let identity = |username: &str| Credential::IdentityToken {
@@ -252,7 +257,7 @@ mod tests {
         );
         let check = |host, repository, secret| {
             let found = file.credential(host, repository);
-            assert_eq!(found, Ok(password("a", secret)), "{host}/{repository}");
+            assert_eq!(found, Ok(Some(password("a", secret))), "{host}/{repository}");
         };
         check("r.example", "team/app", "0");
         check("r.example", "team/app/part", "0");
@@ -267,7 +272,7 @@ mod tests {
     #[test]
     fn b099_an_empty_entry_only_marks_a_helper() {
         let file = file(r#"{"auths":{"a":{},"https://a":{"auth":"dTpw"}},"credsStore":"x"}"#);
-        assert_eq!(file.credential("a", "r"), Ok(password("u", "p")));
+        assert_eq!(file.credential("a", "r"), Ok(Some(password("u", "p"))));
         assert_eq!(file.store(), Some("x"));
     }
 

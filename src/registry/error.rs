@@ -248,12 +248,10 @@ impl RegistryError {
             Self::Rejected { status, answer, .. } => rejected_hint(*status, answer),
             Self::Unreachable { source, .. } | Self::Setup { source } => source.hint(),
             Self::Credentials { source, .. } => source.hint(),
-            Self::Misbehaved { source, .. } => match source {
-                Misbehaviour::BadRealm { source, .. } | Misbehaviour::BadLocation(source) => {
-                    source.hint()
-                }
-                _ => None,
-            },
+            Self::Misbehaved {
+                source: Misbehaviour::BadRealm { source, .. } | Misbehaviour::BadLocation(source),
+                ..
+            } => source.hint(),
             _ => None,
         }
     }

@@ -95,6 +95,7 @@ mod tests {
     const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
     const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
     fn check(header: Option<&str>, document: &str, expected: Result<MediaType, TypeError>) {
         assert_eq!(manifest_type(header, document.as_bytes()), expected, "{header:?} {document}");
     }

@@ -26,6 +26,8 @@ mod manifest;
 mod media;
 mod scope;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod token;
 mod upload;
 

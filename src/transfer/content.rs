@@ -93,7 +93,7 @@ impl<'a> Content<'a> {
     }
 
     fn missing(&self, descriptor: &Descriptor) -> TransferError {
-        let (reference, digest) = (self.reference.clone(), descriptor.digest);
+        let (reference, digest) = (Box::new(self.reference.clone()), descriptor.digest);
         TransferError::MissingContent { reference, digest }
     }
 }

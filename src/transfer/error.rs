@@ -17,7 +17,7 @@ pub enum TransferError {
     #[error("`{reference}` cannot be used")]
     Document {
         /// Of which image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What is wrong.
         source: DocumentError,
     },
@@ -25,26 +25,26 @@ pub enum TransferError {
     #[error("`{reference}` is a manifest of a kind that is not supported")]
     UnknownKind {
         /// Which image.
-        reference: Reference,
+        reference: Box<Reference>,
     },
     /// The index has no image for this platform (rule B053).
     #[error("`{reference}` has no image for {wanted}, only for {}", list(.available))]
     NoPlatform {
         /// Which image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// Those that there are.
         available: Vec<Platform>,
     },
     /// Indexes within indexes, without an end.
     #[error("`{0}` is an index within an index within an index")]
-    TooDeep(Reference),
+    TooDeep(Box<Reference>),
     /// The manifest and the config disagree over the number of layers (rule B050).
     #[error("`{reference}` has {layers} layers, but its config lists {diff_ids}")]
     LayerCount {
         /// Which image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// How many layers the manifest lists.
         layers: usize,
         /// How many the config lists.
@@ -54,7 +54,7 @@ pub enum TransferError {
     #[error("blob {digest} of `{reference}` is neither in the store nor on {}", .reference.registry())]
     MissingContent {
         /// Where it should go.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Which blob.
         digest: Digest,
     },
@@ -62,7 +62,7 @@ pub enum TransferError {
     #[error("`{reference}` names another image than {actual}")]
     OtherDigest {
         /// The name.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The image's own digest.
         actual: Digest,
     },

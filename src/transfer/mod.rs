@@ -10,6 +10,8 @@ mod content;
 mod error;
 mod fetch;
 mod push;
+#[cfg(test)]
+mod registry_tests;
 mod resolve;
 
 use crate::registry::Client;

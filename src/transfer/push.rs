@@ -87,12 +87,9 @@ fn by_repository(targets: &[Reference]) -> Vec<Vec<Reference>> {
 /// A name with a digest in it can only be given to the image of that digest.
 fn check_digests(image: &Descriptor, group: &[Reference]) -> Result<(), TransferError> {
     let other = |it: &&Reference| it.digest().is_some_and(|digest| digest != image.digest);
-    match group.iter().find(other) {
-        None => Ok(()),
-        Some(reference) => {
-            Err(TransferError::OtherDigest { reference: reference.clone(), actual: image.digest })
-        }
-    }
+    let Some(reference) = group.iter().find(other) else { return Ok(()) };
+    let reference = Box::new(reference.clone());
+    Err(TransferError::OtherDigest { reference, actual: image.digest })
 }
 
 /// What an image consists of.
@@ -124,14 +121,15 @@ impl Contents {
             return Ok(());
         }
         if depth > 3 {
-            return Err(TransferError::TooDeep(target.clone()));
+            return Err(TransferError::TooDeep(Box::new(target.clone())));
         }
         if !store.has(descriptor) {
-            let (reference, digest) = (target.clone(), descriptor.digest);
+            let (reference, digest) = (Box::new(target.clone()), descriptor.digest);
             return Err(TransferError::MissingContent { reference, digest });
         }
         let bytes = store.read(descriptor, MAX_MANIFEST).map_err(TransferError::Store)?;
-        let unusable = |source| TransferError::Document { reference: target.clone(), source };
+        let unusable =
+            |source| TransferError::Document { reference: Box::new(target.clone()), source };
         if descriptor.media_type.is_index() {
             let index: Document<ImageIndex> =
                 Document::parse(bytes.clone(), "image index").map_err(unusable)?;
@@ -144,7 +142,7 @@ impl Contents {
             let Manifest { layers, config, .. } = manifest.value();
             self.blobs.extend(layers.iter().chain([config]).cloned());
         } else {
-            return Err(TransferError::UnknownKind { reference: target.clone() });
+            return Err(TransferError::UnknownKind { reference: Box::new(target.clone()) });
         }
         self.manifests.push((descriptor.clone(), bytes));
         Ok(())
@@ -259,7 +257,10 @@ impl Job<'_> {
         let sent = sent_reporter(self.progress, self.task.id(), blob);
         let content = FileBody { file: Arc::new(file), size: blob.size, sent };
         let uploaded = self.client.upload(self.target, blob, &content, session).await;
-        uploaded.map_err(TransferError::Registry)
+        uploaded.map_err(TransferError::Registry)?;
+        // The network's side stops asking with the last piece, and so does not tell of it.
+        self.task.transfer(blob.digest, blob.size, blob.size);
+        Ok(())
     }
 
     /// Gets a blob that the store lacks from wherever it is known to be.
@@ -278,7 +279,7 @@ impl Job<'_> {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        let (reference, digest) = (self.target.clone(), blob.digest);
+        let (reference, digest) = (Box::new(self.target.clone()), blob.digest);
         Err(failure.unwrap_or(TransferError::MissingContent { reference, digest }))
     }
 
@@ -326,9 +327,9 @@ fn sent_reporter(
 
 /// Whether the registry says that blobs are missing which it was given.
 fn lacks_blobs(error: &RegistryError) -> bool {
-    let answer = match error {
-        RegistryError::Rejected { answer, .. } | RegistryError::NotFound { answer, .. } => answer,
-        _ => return false,
+    let (RegistryError::Rejected { answer, .. } | RegistryError::NotFound { answer, .. }) = error
+    else {
+        return false;
     };
     ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"].iter().any(|code| answer.has_code(code))
 }

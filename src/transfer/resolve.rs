@@ -81,14 +81,14 @@ pub fn find(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<Option<ResolvedImage>, TransferError> {
-    let content = Content::of(store, None, reference);
+    let documents = Content::of(store, None, reference);
     let named = store.resolve(reference).map_err(TransferError::Store)?;
-    let by_digest = || reference.digest().and_then(|digest| content.stored_manifest(digest));
+    let by_digest = || reference.digest().and_then(|digest| documents.stored_manifest(digest));
     let Some(descriptor) = named.or_else(by_digest) else { return Ok(None) };
     // Without a client nothing is ever waited for, so one poll is all it takes.
-    let mut found = std::pin::pin!(load(&content, descriptor, platform));
-    let mut waiting = std::task::Context::from_waker(std::task::Waker::noop());
-    match found.as_mut().poll(&mut waiting) {
+    let mut found = std::pin::pin!(load(&documents, descriptor, platform));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match found.as_mut().poll(&mut context) {
         std::task::Poll::Ready(Ok(image)) => Ok(Some(image)),
         std::task::Poll::Ready(Err(
             TransferError::MissingContent { .. } | TransferError::NoPlatform { .. },
@@ -110,14 +110,14 @@ async fn load(
     while manifest_descriptor.media_type.is_index() {
         depth += 1;
         if depth > DEEPEST {
-            return Err(TransferError::TooDeep(reference.clone()));
+            return Err(TransferError::TooDeep(Box::new(reference.clone())));
         }
         let bytes = content.manifest(&manifest_descriptor).await?;
         let index: Document<ImageIndex> = parse(reference, bytes, "image index")?;
         manifest_descriptor = choose(reference, index.value(), platform)?;
     }
     if !manifest_descriptor.media_type.is_manifest() {
-        return Err(TransferError::UnknownKind { reference: reference.clone() });
+        return Err(TransferError::UnknownKind { reference: Box::new(reference.clone()) });
     }
     let bytes = content.manifest(&manifest_descriptor).await?;
     let manifest: Document<Manifest> = parse(reference, bytes, "image manifest")?;
@@ -125,13 +125,13 @@ async fn load(
     if !is_image_config(&config_descriptor.media_type) {
         let reason = format!("its config is a `{}`", config_descriptor.media_type);
         let source = DocumentError::Unusable { what: "container image", reason };
-        return Err(TransferError::Document { reference: reference.clone(), source });
+        return Err(TransferError::Document { reference: Box::new(reference.clone()), source });
     }
     let bytes = content.small_blob(config_descriptor, MAX_MANIFEST).await?;
     let config: Document<ImageConfig> = parse(reference, bytes, "image config")?;
     let (layers, diff_ids) = (manifest.value().layers.len(), config.value().rootfs.diff_ids.len());
     if layers != diff_ids {
-        let reference = reference.clone();
+        let reference = Box::new(reference.clone());
         return Err(TransferError::LayerCount { reference, layers, diff_ids });
     }
     let reference = reference.clone();
@@ -155,8 +155,10 @@ fn parse<T: DeserializeOwned>(
     bytes: Vec<u8>,
     what: &'static str,
 ) -> Result<Document<T>, TransferError> {
-    Document::parse(bytes, what)
-        .map_err(|source| TransferError::Document { reference: reference.clone(), source })
+    Document::parse(bytes, what).map_err(|source| TransferError::Document {
+        reference: Box::new(reference.clone()),
+        source,
+    })
 }
 
 /// The entry of an index that fits `wanted` best: the first among equals (rules B051 to B053).
@@ -181,8 +183,8 @@ fn choose(
     match best.min_by_key(|(fit, _)| *fit) {
         Some((_, entry)) => Ok(entry.clone()),
         None => Err(TransferError::NoPlatform {
-            reference: reference.clone(),
-            wanted: wanted.clone(),
+            reference: Box::new(reference.clone()),
+            wanted: Box::new(wanted.clone()),
             available: usable.iter().filter_map(|entry| entry.platform.clone()).collect(),
         }),
     }
@@ -262,8 +264,8 @@ mod tests {
     fn b053_the_error_lists_what_there_is() {
         let reference: Reference = "x".parse().expect("a reference");
         let error = TransferError::NoPlatform {
-            reference,
-            wanted: "linux/s390x".parse().expect("a platform"),
+            reference: Box::new(reference),
+            wanted: Box::new("linux/s390x".parse().expect("a platform")),
             available: vec!["linux/amd64".parse().expect("a platform")],
         };
         let text =
