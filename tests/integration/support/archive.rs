@@ -168,9 +168,9 @@ pub(crate) fn merge(below: &mut Files, layer: &Files) {
         let inside = format!("{}/", hidden.trim_end_matches('/'));
         below.retain(|path, _| *path != hidden && !path.starts_with(&inside));
     }
-    let present = layer.iter().filter(|(path, _)| {
-        !path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh."))
-    });
+    let present = layer
+        .iter()
+        .filter(|(path, _)| !path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh.")));
     for (path, file) in present {
         if file.kind != 'd' {
             let inside = format!("{path}/");

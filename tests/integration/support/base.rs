@@ -14,8 +14,7 @@ use crate::support::requirement;
 /// The OCI media type of manifests.
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The `PATH` of the base image.
-pub(crate) const PATH: &str =
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
                       builder:x:1234:1235:builder:/home/builder:/bin/sh\n";
@@ -76,7 +75,7 @@ fn merge(value: &mut Value, over: &Value) {
 }
 
 /// The first layer: directories, busybox, and a link for each of its applets.
-fn system() -> Result<Vec<u8>, String> {
+pub(crate) fn system() -> Result<Vec<u8>, String> {
     let program = requirement::program("busybox")?;
     let busybox = std::fs::read(&program).map_err(|error| format!("busybox: {error}"))?;
     let applets = Command::new(&program).arg("--list-full").output().expect("busybox runs").stdout;

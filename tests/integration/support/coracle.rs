@@ -191,9 +191,7 @@ impl Coracle {
         let file = |end: &str| {
             fs::File::create(self.scratch.join(&format!("{name}.{end}"))).expect("it is writable")
         };
-        process::Process::start(
-            self.prepare(arguments).stdout(file("out")).stderr(file("err")),
-        )
+        process::Process::start(self.prepare(arguments).stdout(file("out")).stderr(file("err")))
     }
 
     /// What the program that [`start`](Self::start) started under `name` has written so far.

@@ -138,8 +138,9 @@ impl Inner {
     /// The fault that meets this request, used up by one.
     fn fault(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut rules = self.rules.lock().expect("no panic while locked");
-        let meets =
-            |rule: &&mut Rule| rule.times > 0 && rule.method == *method && path.contains(&rule.path);
+        let meets = |rule: &&mut Rule| {
+            rule.times > 0 && rule.method == *method && path.contains(&rule.path)
+        };
         let rule = rules.iter_mut().find(meets)?;
         rule.times -= 1;
         Some(rule.fault.clone())
@@ -178,7 +179,8 @@ async fn relay(state: &Inner, path: &str, request: Request) -> Response {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let url = format!("http://{}{path}", state.upstream);
-    let sent = state.client.request(parts.method, url).headers(end_to_end(parts.headers)).body(body);
+    let sent =
+        state.client.request(parts.method, url).headers(end_to_end(parts.headers)).body(body);
     let answer = match sent.send().await {
         Ok(answer) => answer,
         Err(error) => return (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),

@@ -86,8 +86,7 @@ impl TokenServer {
         parameters.distinguished_name.push(rcgen::DnType::CommonName, ISSUER);
         let certificate = parameters.self_signed(&key).expect("the key can sign");
         let authority = Arc::new(Authority { key, certificate, users, asked: Mutex::default() });
-        let router =
-            Router::new().route("/token", get(answer)).with_state(Arc::clone(&authority));
+        let router = Router::new().route("/token", get(answer)).with_state(Arc::clone(&authority));
         Ok(Self { service: Service::start(address, router)?, authority })
     }
 
