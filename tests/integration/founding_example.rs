@@ -7,6 +7,7 @@ use crate::support::Coracle;
 use crate::support::Image;
 use crate::support::Proxy;
 use crate::support::Registry;
+use crate::support::coracle::Who;
 use crate::support::registry::Auth;
 use crate::support::requirement::require;
 use crate::support::skopeo;
@@ -37,10 +38,10 @@ fn it_builds_pushes_to_two_registries_and_runs() {
     let mirror = before.as_docker_hub();
     let context = context.path().display().to_string();
     let version = "VERSION=v1.1.0";
-    let build =
+    let arguments =
         ["build", "--registry-mirror", &mirror, "--build-arg", version, "-t", &name, &context];
-    let built = coracle.run(&build).ok();
-    assert_eq!(packages.served(), 1, "{built}");
+    let once = coracle.run(&arguments).ok();
+    assert_eq!(packages.served(), 1, "{once}");
 
     let other = format!("{}/team/helloworld:v1.1.0", second.address());
     coracle.run(&["tag", &name, &other]).ok();
@@ -50,14 +51,14 @@ fn it_builds_pushes_to_two_registries_and_runs() {
     check_image(&image);
 
     before.forget();
-    let again = coracle.run(&build).ok();
+    let again = coracle.run(&arguments).ok();
     coracle.run(&["push", &name]).ok();
     assert_eq!(packages.served(), 1, "the second build ran a step:\n{again}");
     assert_eq!((before.uploads(), before.downloads()), (0, 0), "{:#?}", before.seen());
 
     let ran = coracle.run(&["run", &name]).ok();
     assert_eq!(ran.stdout, FIZZBUZZ, "{ran}");
-    for text in [built.text(), again.text(), ran.text()] {
+    for text in [once.text(), again.text(), ran.text()] {
         assert!(!text.contains("s-password"), "{text}");
     }
     coracle.assert_nothing_left();
@@ -108,7 +109,7 @@ fn everybody_gets_the_same_image() {
     require!(stand_in::push(&registry));
     let packages = PackageServer::start();
     let mut digests = Vec::new();
-    for who in [crate::support::coracle::Who::Root, crate::support::coracle::Who::Subordinate] {
+    for who in [Who::Root, Who::Subordinate] {
         let mut coracle = require!(Coracle::run_by(who));
         coracle.set("SOURCE_DATE_EPOCH", "0");
         let context = packages.context();

@@ -6,6 +6,7 @@ use crate::support::Coracle;
 use crate::support::Registry;
 use crate::support::Scratch;
 use crate::support::base;
+use crate::support::coracle::finish;
 use crate::support::requirement;
 use crate::support::requirement::require;
 
@@ -25,7 +26,7 @@ fn without_user_namespaces_a_build_says_so() {
     let build = coracle.prepare(&["build", "--registry-mirror", &mirror]);
     let program: Vec<_> = build.get_args().skip_while(|word| *word != "--").skip(1).collect();
     command.args(program).arg(context.path());
-    let output = coracle.finish(&mut command);
+    let output = finish(&mut command, "");
     output.fails(4, &["namespace", "hint"]);
 }
 

@@ -170,11 +170,6 @@ impl Coracle {
         finish(self.prepare(arguments).stdin(Stdio::piped()), input)
     }
 
-    /// Runs any program as the user to its end.
-    pub(crate) fn finish(&self, command: &mut Command) -> Output {
-        finish(command, "")
-    }
-
     /// Builds `context` with the bases of `mirror`, and reads the image from an OCI tar.
     #[track_caller]
     pub(crate) fn build(&self, context: &Path, mirror: &str, options: &[&str]) -> Image {
@@ -241,8 +236,8 @@ impl Coracle {
     }
 }
 
-/// Runs a command to its end.
-fn finish(command: &mut Command, input: &str) -> Output {
+/// Runs a command to its end, with `input` on its standard input if that is a pipe.
+pub(crate) fn finish(command: &mut Command, input: &str) -> Output {
     let mut child = command.spawn().expect("setpriv is there");
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read all of it closes the pipe.

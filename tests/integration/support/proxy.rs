@@ -114,9 +114,12 @@ impl Proxy {
         self.state.seen.lock().expect("no panic while locked").clear();
     }
 
-    /// The requests so far of this method whose path contains `path`.
+    /// The requests so far that went well, of this method and with this in their path.
     pub(crate) fn count(&self, method: &Method, path: &str) -> usize {
-        self.seen().iter().filter(|s| s.method == *method && s.path.contains(path)).count()
+        let meant = |seen: &&Seen| {
+            seen.method == *method && seen.path.contains(path) && seen.status.is_success()
+        };
+        self.seen().iter().filter(meant).count()
     }
 
     /// Blobs that were fetched so far.
@@ -126,11 +129,8 @@ impl Proxy {
 
     /// Blobs whose bytes were sent so far.
     pub(crate) fn uploads(&self) -> usize {
-        let sent = |seen: &&Seen| {
-            (seen.method == Method::PUT || seen.method == Method::PATCH)
-                && seen.path.contains("/blobs/uploads/")
-        };
-        self.seen().iter().filter(sent).count()
+        let path = "/blobs/uploads/";
+        self.count(&Method::PUT, path) + self.count(&Method::PATCH, path)
     }
 }
 

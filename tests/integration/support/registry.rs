@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
@@ -134,13 +133,6 @@ impl Registry {
     /// What it wrote, for error messages.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
-    }
-
-    /// Where it keeps a blob.
-    pub(crate) fn blob_path(&self, digest: &str) -> PathBuf {
-        let hex = digest.trim_start_matches("sha256:");
-        let blobs = "data/docker/registry/v2/blobs/sha256";
-        self.directory.join(&format!("{blobs}/{}/{hex}/data", &hex[..2]))
     }
 }
 
