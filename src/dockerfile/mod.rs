@@ -7,12 +7,38 @@
 //! Source: <https://docs.docker.com/reference/dockerfile/>; the rules A001 to A165 that tests cite
 //! are listed in `testdata/README.md`.
 
+mod check;
+mod directive;
+mod duration;
+mod error;
+mod expand;
+mod flag;
+mod heredoc;
 mod instruction;
+mod keyword;
+mod line;
+mod lint;
+mod parse_command;
+mod parse_copy;
+mod parse_from;
+mod parse_healthcheck;
+mod parse_pairs;
+mod parse_words;
+mod parser;
+mod pattern;
 mod source;
+mod split;
 mod stage;
+mod statement;
+mod suggest;
 mod word;
 
+pub use check::{Checks, Warning};
+pub use error::{ParseError, ParseErrorKind};
+pub use expand::ExpandErrorKind;
 pub use instruction::*;
+pub use parser::{parse, parse_instruction};
 pub use source::{Source, Span, Spanned};
 pub use stage::{Dockerfile, Stage};
+pub use suggest::nearest;
 pub use word::{ExpandError, Word};

@@ -1,6 +1,8 @@
 //! A parsed Dockerfile: global arguments and stages.
 
-use crate::dockerfile::{ArgInstruction, FromInstruction, Instruction, Source, Span, Spanned};
+use crate::dockerfile::{
+    ArgInstruction, Checks, FromInstruction, Instruction, Source, Span, Spanned, Warning,
+};
 
 /// A whole Dockerfile, parsed without a single error.
 #[derive(Debug, Clone)]
@@ -13,6 +15,10 @@ pub struct Dockerfile {
     pub global_args: Vec<ArgInstruction>,
     /// The stages, in order. Never empty.
     pub stages: Vec<Stage>,
+    /// What works but should not be written, in order; what the file skips is left out.
+    pub warnings: Vec<Warning>,
+    /// Which other warnings the file wants to hear.
+    pub checks: Checks,
 }
 
 /// One `FROM` and the instructions that follow it.

@@ -1,6 +1,11 @@
-//! Words: unexpanded text, and the expansion of variables and quotes in it.
+//! Words: text as the Dockerfile wrote it, and the way from there to its value.
+//!
+//! A [`Word`] still has its quotes, escapes and variables. Only [`Word::expand`] and its two
+//! relatives turn it into a `String`, so that an unexpanded word is never taken for a value.
+//! The work itself is done in `expand`.
 
 use crate::dockerfile::Span;
+use crate::dockerfile::expand::{Dialect, ExpandErrorKind, expand};
 
 /// Text exactly as the Dockerfile wrote it: variables and quotes still unexpanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,40 +18,70 @@ pub struct Word {
     pub escape: char,
 }
 
-/// Why a word cannot be expanded.
+/// A word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("failed to process \"{word}\": {message}")]
+#[error("failed to process {word:?}: {kind}")]
 pub struct ExpandError {
     /// The word as written.
     pub word: String,
-    /// What is wrong with it, in BuildKit's words.
-    pub message: String,
+    /// What is wrong with it.
+    pub kind: ExpandErrorKind,
+}
+
+impl ExpandError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        self.kind.hint()
+    }
 }
 
 impl Word {
     /// Expands variables and removes quotes: one word in, one string out (rules A023 to A031).
     ///
     /// `lookup` gives the value of a variable, `None` if it is unset.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake in the word, or a `${name:?message}` whose variable is not set.
     pub fn expand(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
-        let _ = lookup;
-        todo!("helper: dockerfile")
+        expand(&self.raw, Dialect::word(self.escape), lookup)
+            .map(|expanded| expanded.text)
+            .map_err(|kind| self.error(kind))
     }
 
     /// Expands, then splits at unquoted white space (rule A032: `EXPOSE` alone does this).
+    ///
+    /// Empty words are left out, quoted or not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`expand`](Self::expand).
     pub fn expand_and_split(
         &self,
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Vec<String>, ExpandError> {
-        let _ = lookup;
-        todo!("helper: dockerfile")
+        expand(&self.raw, Dialect::word(self.escape), lookup)
+            .map(|expanded| expanded.words)
+            .map_err(|kind| self.error(kind))
     }
 
     /// Expands variables but keeps quotes: the body of an unquoted `COPY` heredoc (rule A033).
+    ///
+    /// The escape character of a body is always the backslash (rule A005).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`expand`](Self::expand), but for unclosed quotes.
     pub fn expand_body(
         &self,
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> Result<String, ExpandError> {
-        let _ = lookup;
-        todo!("helper: dockerfile")
+        expand(&self.raw, Dialect::heredoc_body(), lookup)
+            .map(|expanded| expanded.text)
+            .map_err(|kind| self.error(kind))
+    }
+
+    fn error(&self, kind: ExpandErrorKind) -> ExpandError {
+        ExpandError { word: self.raw.clone(), kind }
     }
 }

@@ -59,6 +59,8 @@ pub enum Kind {
     },
     /// A named pipe.
     Fifo,
+    /// A socket: found in trees, never in layers. A copy makes an empty file of it (rule A120).
+    Socket,
     /// The path is gone from the layers below.
     Whiteout,
     /// Everything that the layers below put into this directory is gone.

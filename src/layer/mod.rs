@@ -6,6 +6,31 @@
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
+mod apply;
+mod compress;
+pub(crate) mod decompress;
+mod diff;
 mod entry;
+mod error;
+mod header;
+mod owners;
+mod pax;
+mod read;
+mod sparse;
+mod stored;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tree;
+mod whiteout;
+mod write;
 
+pub use apply::{Applied, Target, apply, settle};
+pub use diff::{DiffSummary, diff};
 pub use entry::{Entry, Kind};
+pub use error::LayerError;
+pub(crate) use owners::Sidecar;
+pub use owners::{OverlayFormat, Owners};
+pub use read::{LayerReader, Names};
+pub(crate) use stored::{LayerDir, Stored};
+pub use tree::{EmptyTree, Node, Tree, TreeError};
+pub use write::{LayerWriter, Written};

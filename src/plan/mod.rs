@@ -4,7 +4,107 @@
 //! the graph of stages and steps together with every byte of the final image's config except the
 //! layers' digests. What it needs to know of base images is asked for by [`missing_bases`] and
 //! handed in; the plan never calls back. Nothing here does I/O or reads a clock.
+//!
+//! The story: `graph` finds out what each stage starts from and what its `--from`s mean; `reach`
+//! walks from the target, takes in ONBUILD triggers, and names the images whose configs are missing;
+//! `stage` then goes through the instructions of each stage that is needed, one after the other,
+//! with the variables in force (`scope`), and folds them into a config (`config`), a history
+//! (`history`) and steps (`run`, `copy`).
+//!
+//! What the config and the history say is BuildKit's, to the letter. Rules A019 to A131 of the
+//! checklist that tests cite.
 
+mod builtin;
+mod chmod;
+mod config;
+mod copy;
+mod csv;
+mod error;
+mod expose;
+mod go_format;
+mod graph;
+mod history;
+mod lint;
+mod lint_from;
+mod mount;
+mod onbuild;
+mod reach;
+mod run;
+mod scope;
+mod signal;
+mod stage;
 mod step;
+#[cfg(test)]
+mod testing;
 
+use std::collections::BTreeMap;
+
+use crate::dockerfile::Dockerfile;
+use crate::plan::graph::Graph;
+use crate::plan::stage::{StageState, finish_target};
+
+pub use error::{PlanError, PlanErrorKind};
+pub use expose::PortError;
+pub use mount::MountError;
 pub use step::*;
+
+/// The images whose configs the build of the target needs and that are not in `known` yet.
+///
+/// Only stages that the target needs count (rule A057). The ONBUILD triggers of a base may need
+/// further images (rule A098), so ask again with the answers until nothing is missing.
+///
+/// # Errors
+///
+/// Everything that is wrong with stages, targets and references, each at its line.
+pub fn missing_bases(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions,
+    known: &Bases,
+) -> Result<Vec<MissingBase>, Vec<PlanError>> {
+    let graph = Graph::new(dockerfile, options)?;
+    Ok(reach::walk(&graph, known)?.missing)
+}
+
+/// Plans the build of the target.
+///
+/// # Errors
+///
+/// Everything that is wrong, each at its line; and [`PlanErrorKind::MissingBase`] for an image that
+/// [`missing_bases`] would have named.
+pub fn plan(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions,
+    bases: &Bases,
+) -> Result<Plan, Vec<PlanError>> {
+    let graph = Graph::new(dockerfile, options)?;
+    let reached = reach::walk(&graph, bases)?;
+    if !reached.missing.is_empty() {
+        let missing =
+            |it: MissingBase| PlanErrorKind::MissingBase(it.base.reference.to_string()).at(it.span);
+        return Err(reached.missing.into_iter().map(missing).collect());
+    }
+
+    let ids = reached.stages.keys().enumerate().map(|(id, index)| (*index, StageId(id))).collect();
+    let mut states: BTreeMap<usize, StageState> = BTreeMap::new();
+    let mut plan = Plan { stages: Vec::new(), warnings: lint_from::check(&graph) };
+    let mut errors = Vec::new();
+    for (index, instructions) in &reached.stages {
+        // Without a state, the stage that it starts from has errors of its own.
+        let Some(start) = stage::start(&graph, *index, bases, &states) else { continue };
+        let planned = stage::plan_stage(&graph, *index, &ids, start, instructions);
+        plan.warnings.extend(planned.warnings);
+        if planned.errors.is_empty() {
+            plan.stages.push(planned.stage);
+            states.insert(*index, planned.state);
+        }
+        errors.extend(planned.errors);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if let Some(target) = plan.stages.last_mut() {
+        finish_target(&mut target.config, options);
+    }
+    plan.warnings = lint::wanted(dockerfile, plan.warnings)?;
+    Ok(plan)
+}

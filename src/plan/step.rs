@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    dockerfile::Span,
-    oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp},
-};
+use crate::dockerfile::{Span, Warning};
+use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
 
 /// What the command line says about the build.
 #[derive(Debug, Clone, Default)]
@@ -81,17 +79,6 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
 }
 
-/// A remark about a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// BuildKit's name of the check, such as `MaintainerDeprecated`.
-    pub rule: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// Where.
-    pub span: Span,
-}
-
 /// One stage.
 #[derive(Debug, Clone)]
 pub struct PlannedStage {
@@ -114,6 +101,10 @@ pub struct PlannedStage {
 
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and boxes would hide what is in them"
+)]
 pub enum StageBase {
     /// No files at all.
     Scratch,
@@ -128,7 +119,8 @@ pub enum StageBase {
 pub struct Step {
     /// The instruction, for errors.
     pub span: Span,
-    /// What people see: the instruction, expanded, on one line, such as `RUN pip install x`.
+    /// What people see: the instruction on one line, such as `RUN pip install x`. Words are
+    /// expanded where the builder expands them, so not in the command of a `RUN`.
     pub title: String,
     /// What to do.
     pub kind: StepKind,
@@ -184,6 +176,10 @@ pub struct RunMount {
 
 /// The kinds of `RUN --mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and boxes would hide what is in them"
+)]
 pub enum MountKind {
     /// `type=bind`
     Bind {
@@ -203,6 +199,10 @@ pub enum MountKind {
 
 /// Where files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and boxes would hide what is in them"
+)]
 pub enum CopyFrom {
     /// The build context.
     Context,
@@ -212,6 +212,8 @@ pub enum CopyFrom {
     Stage(StageId),
     /// An image.
     Image(BaseImage),
+    /// `--from=scratch`: no files at all.
+    Scratch,
 }
 
 /// Files to copy.

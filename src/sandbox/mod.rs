@@ -2,9 +2,44 @@
 //!
 //! [`Spec`] says what to run and in which surroundings, as data. [`enter`] puts this process into
 //! the namespaces that it needs, while it still has one thread; [`Sandbox::run`] then runs a spec
-//! in a child that starts as a fresh copy of this program (`/proc/self/exe`), so that nothing of
+//! in a child that starts afresh from a copy of this program, so that nothing of
 //! the builder's memory, environment or descriptors is there to be found.
+//!
+//! Three processes make a run: `child` watches from outside, `init` is the first one inside and
+//! builds the root (`root`, `overlay`, `kernel`, `dev`, `binds`), `step` becomes the command.
 
+mod binds;
+mod cancel;
+mod caps;
+mod child;
+mod dev;
+mod enter;
+mod error;
+mod exit;
+mod filesystem;
+mod identity;
+mod idmap;
+mod init;
+mod kernel;
+mod mountpoint;
+mod overlay;
+mod program;
+mod protocol;
+mod refusal;
+mod root;
+mod run;
+mod seccomp;
 mod spec;
+mod step;
+mod syscalls;
+mod user;
 
-pub use spec::{Bind, RootFs, Spec, Stream, User};
+pub use cancel::Cancel;
+pub use child::{CHILD_ARGUMENT, child_main};
+pub use enter::enter;
+pub use error::SandboxError;
+pub use exit::Exit;
+pub use identity::{Identity, OneId, Sandbox};
+pub use refusal::{EnterError, Refusal};
+pub use spec::{Bind, RootFs, Spec, Stream, TreeBind, User};
+pub use user::{UserError, resolve_user};

@@ -1,4 +1,8 @@
 //! What to run, as data.
+//!
+//! The caller decides everything here: which host files are shown (also `/etc/resolv.conf` and
+//! `/etc/hosts`, as [`Bind`]s), who runs the command ([`resolve_user`](crate::sandbox::resolve_user)),
+//! with which variables. The sandbox adds `/proc`, `/sys`, `/dev`, and `HOME` if `env` lacks it.
 
 use std::path::PathBuf;
 
@@ -26,6 +30,8 @@ pub struct Spec {
     /// Host files and directories shown inside, each at its target, made if missing and removed
     /// again so that they are not in the layer.
     pub binds: Vec<Bind>,
+    /// Stacked layers shown inside as one directory or file each, likewise.
+    pub trees: Vec<TreeBind>,
     /// Temporary file systems: target and size limit in bytes (0 is none).
     pub tmpfs: Vec<(PathBuf, u64)>,
     /// What the command reads: empty input, or what `coracle run` was given.
@@ -67,6 +73,21 @@ pub struct Bind {
     pub writable: bool,
 }
 
+/// Layers shown inside as one tree: `RUN --mount=from=…`, or a directory whose changes are not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeBind {
+    /// Directories with one layer each, bottom first, as in [`RootFs`]. An ordinary directory is
+    /// one such layer.
+    pub lower: Vec<PathBuf>,
+    /// What to show of the tree: a path in it, links resolved inside it.
+    pub path: PathBuf,
+    /// In the image.
+    pub target: PathBuf,
+    /// Without it the tree is read-only. With it writes go to the first of two empty directories
+    /// on one file system; the second is overlayfs's scratch directory. The caller removes both.
+    pub scratch: Option<(PathBuf, PathBuf)>,
+}
+
 /// Which of a command's two outputs some bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -88,6 +109,7 @@ impl Spec {
             host_network: false,
             hostname: "buildkitsandbox".to_owned(),
             binds: Vec::new(),
+            trees: Vec::new(),
             tmpfs: Vec::new(),
             interactive: false,
         }

@@ -1,0 +1,165 @@
+//! Why a build failed, tied to the Dockerfile line that was at work.
+
+use crate::context::ContextError;
+use crate::copy::CopyError;
+use crate::dockerfile::ParseError;
+use crate::dockerfile::ParseErrorKind;
+use crate::dockerfile::Span;
+use crate::image::ImageError;
+use crate::layer::LayerError;
+use crate::layer::TreeError;
+use crate::plan::PlanError;
+use crate::plan::PlanErrorKind;
+use crate::sandbox::EnterError;
+use crate::sandbox::SandboxError;
+use crate::sandbox::UserError;
+use crate::snapshot::SnapshotError;
+use crate::store::StoreError;
+use crate::transfer::TransferError;
+
+/// A failure and the Dockerfile line that it belongs to.
+#[derive(Debug)]
+pub struct BuildError {
+    /// The step that failed: its number and how many there are.
+    pub step: Option<(usize, usize)>,
+    /// The instruction or word.
+    pub span: Option<Span>,
+    /// What went wrong.
+    pub kind: BuildErrorKind,
+}
+
+/// What can go wrong in a build.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildErrorKind {
+    /// The Dockerfile is malformed.
+    #[error(transparent)]
+    Parse(#[from] ParseErrorKind),
+    /// The Dockerfile cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanErrorKind),
+    /// A command ended with a status other than 0.
+    #[error("process \"{command}\" did not complete successfully: {exit}")]
+    Exit {
+        /// The command, as BuildKit names it.
+        command: String,
+        /// How it ended: `exit code: 1`.
+        exit: String,
+        /// The status, or 128 and the signal's number.
+        status: i32,
+        /// The last lines that it wrote.
+        output: String,
+    },
+    /// A command could not be run at all.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The machine allows no sandbox.
+    #[error("this machine cannot run the steps of a build")]
+    NoSandbox {
+        /// Why.
+        reason: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+    /// The user of a step is not known to the image.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The build context could not be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The files of a stage could not be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A layer could not be written or read.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A root file system could not be made.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A registry failed.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The image could not be put together or written.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A file that the sandbox is to show could not be written.
+    #[error("cannot write `{}`", .path.display())]
+    Scratch {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl BuildErrorKind {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Parse(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
+            Self::Exit { status, .. } => explain_status(*status),
+            Self::NoSandbox { hint, .. } => hint.clone(),
+            Self::Sandbox(error) => error.hint(),
+            Self::User(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
+            Self::Context(error) => error.hint(),
+            Self::Tree(error) => error.hint(),
+            Self::Layer(error) => error.hint(),
+            Self::Snapshot(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Transfer(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Scratch { .. } | Self::Interrupted => None,
+        }
+    }
+
+    /// Ties the failure to a line.
+    pub fn at(self, span: Span) -> BuildError {
+        BuildError { step: None, span: Some(span), kind: self }
+    }
+
+    /// A failure that belongs to no line.
+    pub fn anywhere(self) -> BuildError {
+        BuildError { step: None, span: None, kind: self }
+    }
+}
+
+impl From<&EnterError> for BuildErrorKind {
+    fn from(error: &EnterError) -> Self {
+        Self::NoSandbox { reason: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl From<ParseError> for BuildError {
+    fn from(error: ParseError) -> Self {
+        BuildErrorKind::from(error.kind).at(error.span)
+    }
+}
+
+impl From<PlanError> for BuildError {
+    fn from(error: PlanError) -> Self {
+        BuildErrorKind::from(error.kind).at(error.span)
+    }
+}
+
+/// What a shell means by its status.
+fn explain_status(status: i32) -> Option<String> {
+    let text = match status {
+        126 => "126 means that the program was found but could not be executed",
+        127 => "127 means that the program was not found; is it installed in an earlier step?",
+        137 => "137 means that the process was killed, most often because memory ran out",
+        139 => "139 means that the process crashed (segmentation fault)",
+        143 => "143 means that the process was asked to terminate",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}

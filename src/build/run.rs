@@ -1,0 +1,261 @@
+//! RUN: a root file system, a sandbox around it, and the difference that the command made.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::build::BuildErrorKind;
+use crate::build::Workshop;
+use crate::build::copy::Trees;
+use crate::build::schedule::Site;
+use crate::layer::LayerWriter;
+use crate::layer::Tree as _;
+use crate::oci::Compression;
+use crate::oci::ContainerConfig;
+use crate::oci::ImagePath;
+use crate::oci::Layer;
+use crate::oci::MediaType;
+use crate::oci::Timestamp;
+use crate::plan::MountKind;
+use crate::plan::Network;
+use crate::plan::RunStep;
+use crate::progress::Task;
+use crate::sandbox::Bind;
+use crate::sandbox::Exit;
+use crate::sandbox::Identity;
+use crate::sandbox::Sandbox;
+use crate::sandbox::Spec;
+use crate::sandbox::Stream;
+use crate::sandbox::TreeBind;
+use crate::sandbox::User;
+use crate::sandbox::resolve_user;
+use crate::snapshot::Active;
+use crate::snapshot::Committed;
+
+/// `/etc/passwd` and `/etc/group` are not read beyond this many bytes (rule A105).
+const USER_FILE_LIMIT: u64 = 10 << 20;
+/// How much of a failed command's output its error shows.
+const TAIL_LINES: usize = 12;
+/// What a command that does not say finds as its host name (rule A151).
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// Runs the command on `files`; the layer is what it changed.
+pub(crate) fn perform(
+    site: &Site,
+    step: &RunStep,
+    files: &Committed,
+    trees: &Trees,
+    task: &Arc<Task>,
+) -> Result<Layer, BuildErrorKind> {
+    let workshop = &site.workshop;
+    let sandbox = workshop.sandbox()?;
+    let user = user(&step.user, files)?;
+    let active = workshop.snapshotter.prepare(files)?;
+    let scratch = workshop.store.temp_dir()?;
+    let mut spec = Spec::new(active.root(), step.args.clone());
+    spec.env = [&step.env[..], &step.proxy[..]].concat();
+    spec.cwd.clone_from(&step.cwd);
+    spec.user = user;
+    spec.host_network = step.network == Network::Host;
+    spec.binds = workshop.network_files(scratch.path())?;
+    add_pipes(&mut spec, &step.pipes, scratch.path())?;
+    add_mounts(&mut spec, step, trees, workshop, scratch.path())?;
+    let mut tail = Tail::default();
+    let exit = sandbox.run(
+        &spec,
+        &mut |_: Stream, bytes: &[u8]| {
+            task.output(bytes);
+            tail.push(bytes);
+        },
+        &workshop.cancel,
+    )?;
+    if !exit.success() {
+        return Err(failure(step, &exit, &tail));
+    }
+    commit(workshop, active, site.request.options.source_date_epoch)
+}
+
+/// Turns the changes into a layer in the store and a snapshot for the next step.
+fn commit(
+    workshop: &Workshop,
+    active: Active,
+    source_date_epoch: Option<Timestamp>,
+) -> Result<Layer, BuildErrorKind> {
+    let mut writer =
+        LayerWriter::new(workshop.store.writer()?, Compression::Gzip, source_date_epoch);
+    active.diff(&mut writer)?;
+    let written = writer.finish()?;
+    let descriptor = written.sink.commit(MediaType::OciLayer(Compression::Gzip))?;
+    active.commit(written.diff_id)?;
+    Ok(Layer { descriptor, diff_id: written.diff_id })
+}
+
+/// Runs an image's own command, with its output going where `output` says, and forgets what it
+/// changed.
+///
+/// # Errors
+///
+/// Where it cannot be run at all; a status other than 0 is not an error.
+pub fn run_image(
+    workshop: &Workshop,
+    layers: &[Layer],
+    config: &ContainerConfig,
+    network: Network,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<Exit, BuildErrorKind> {
+    let files = workshop.unpack(layers)?;
+    let active = workshop.snapshotter.prepare(&files)?;
+    let scratch = workshop.store.temp_dir()?;
+    let args = [&config.entrypoint, &config.cmd].into_iter().flatten().flatten().cloned();
+    let mut spec = Spec::new(active.root(), args.collect());
+    spec.env.clone_from(&config.env);
+    if !config.working_dir.is_empty() {
+        spec.cwd.clone_from(&config.working_dir);
+    }
+    spec.user = user(&config.user, &files)?;
+    spec.host_network = network == Network::Host;
+    spec.binds = workshop.network_files(scratch.path())?;
+    spec.interactive = true;
+    Ok(workshop.sandbox()?.run(&spec, output, &workshop.cancel)?)
+}
+
+impl Workshop {
+    /// The sandbox, or why there is none.
+    fn sandbox(&self) -> Result<&Sandbox, BuildErrorKind> {
+        self.sandbox.as_ref().as_ref().map_err(BuildErrorKind::from)
+    }
+
+    /// Whether files can be given to anybody, because no user namespace is in the way.
+    pub(crate) fn is_real_root(&self) -> bool {
+        self.sandbox.as_ref().as_ref().is_ok_and(|s| s.identity() == Identity::Root)
+    }
+
+    /// `/etc/hosts` and `/etc/resolv.conf`, which a command sees but no layer holds (rule A151).
+    fn network_files(&self, scratch: &Path) -> Result<Vec<Bind>, BuildErrorKind> {
+        let hosts = scratch.join("hosts");
+        let text =
+            format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        write(&hosts, text.as_bytes(), 0o644)?;
+        let mut binds = vec![Bind { source: hosts, target: "/etc/hosts".into(), writable: false }];
+        if let Some(resolv_conf) = &self.resolv_conf {
+            let target = "/etc/resolv.conf".into();
+            binds.push(Bind { source: resolv_conf.clone(), target, writable: false });
+        }
+        Ok(binds)
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), BuildErrorKind> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let written = fs::write(path, bytes)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    written.map_err(|source| BuildErrorKind::Scratch { path: path.to_owned(), source })
+}
+
+/// Looks `user` up in the stage's own files, at the moment of running (rule A103).
+fn user(user: &str, files: &Committed) -> Result<User, BuildErrorKind> {
+    let view = files.view();
+    let passwd = view.read(&ImagePath::new("/etc/passwd"), USER_FILE_LIMIT)?;
+    let group = view.read(&ImagePath::new("/etc/group"), USER_FILE_LIMIT)?;
+    Ok(resolve_user(user, passwd.as_deref(), group.as_deref())?)
+}
+
+/// Shows heredocs with `#!` as read-only files at `/dev/pipes/` (rule A154).
+fn add_pipes(
+    spec: &mut Spec,
+    pipes: &[(String, String)],
+    scratch: &Path,
+) -> Result<(), BuildErrorKind> {
+    for (index, (name, text)) in pipes.iter().enumerate() {
+        let source = scratch.join(format!("pipe-{index}"));
+        write(&source, text.as_bytes(), 0o755)?;
+        let target = Path::new("/dev/pipes").join(name);
+        spec.binds.push(Bind { source, target, writable: false });
+    }
+    Ok(())
+}
+
+fn add_mounts(
+    spec: &mut Spec,
+    step: &RunStep,
+    trees: &Trees,
+    workshop: &Workshop,
+    scratch: &Path,
+) -> Result<(), BuildErrorKind> {
+    for (index, mount) in step.mounts.iter().enumerate() {
+        let target = PathBuf::from(OsStr::from_bytes(mount.target.as_bytes()));
+        match &mount.kind {
+            MountKind::Tmpfs { size } => spec.tmpfs.push((target, *size)),
+            MountKind::Bind { from, source, writable } => {
+                let (lower, path) = trees.layers(from, source, workshop)?;
+                let scratch = if *writable { Some(changes(scratch, index)?) } else { None };
+                spec.trees.push(TreeBind { lower, path, target, scratch });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Two directories that take what a command writes to a bind mount, for as long as it runs.
+fn changes(scratch: &Path, index: usize) -> Result<(PathBuf, PathBuf), BuildErrorKind> {
+    let pair = ["upper", "work"].map(|name| scratch.join(format!("mount-{index}-{name}")));
+    for path in &pair {
+        let made = fs::create_dir(path);
+        made.map_err(|source| BuildErrorKind::Scratch { path: path.clone(), source })?;
+    }
+    let [upper, work] = pair;
+    Ok((upper, work))
+}
+
+fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {
+    // A program that could not be started counts as status 1, after a line that names it (A152).
+    let mut output = tail.text();
+    if let Some(reason) = exit.reason() {
+        output = format!("{output}{reason}");
+    }
+    let status = exit.code();
+    let shown = if exit.reason().is_some() { 1 } else { status };
+    let command = step.display.clone();
+    BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output }
+}
+
+/// The last lines of an output.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    const LIMIT: usize = 8 * 1024;
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        if self.0.len() > 2 * Self::LIMIT {
+            self.0.drain(..self.0.len() - Self::LIMIT);
+        }
+    }
+
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_last_lines_however_much_was_written() {
+        let mut tail = Tail::default();
+        for number in 0..10_000 {
+            tail.push(format!("line {number}\n").as_bytes());
+        }
+        let text = tail.text();
+        assert_eq!(text.lines().count(), TAIL_LINES);
+        assert_eq!(text.lines().next_back(), Some("line 9999"));
+    }
+}

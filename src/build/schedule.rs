@@ -1,0 +1,201 @@
+//! Which stage when: every stage runs as soon as what it needs is there, side by side.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use futures_util::future::BoxFuture;
+use futures_util::future::FutureExt as _;
+use futures_util::future::Shared;
+use futures_util::future::join_all;
+
+use crate::build::BuildError;
+use crate::build::BuildErrorKind;
+use crate::build::Request;
+use crate::build::Workshop;
+use crate::build::resolve::ResolvedBases;
+use crate::build::step;
+use crate::oci::ChainId;
+use crate::oci::Layer;
+use crate::oci::Timestamp;
+use crate::plan::Plan;
+use crate::plan::StageBase;
+use crate::plan::StageId;
+use crate::progress::Event;
+use crate::snapshot::Committed;
+
+/// One build under way: the request, the plan, and the tools.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) request: Arc<Request>,
+    pub(crate) workshop: Workshop,
+    pub(crate) plan: Plan,
+    pub(crate) bases: ResolvedBases,
+    /// Two stages with the same base must not both download and unpack it.
+    unpacking: tokio::sync::Mutex<()>,
+}
+
+/// A layer of a stage, and where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct BuiltLayer {
+    pub(crate) layer: Layer,
+    /// When it was made; `None` for a layer of a base image, whose history knows.
+    pub(crate) created: Option<Timestamp>,
+    pub(crate) origin: LayerOrigin,
+}
+
+/// Where a layer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerOrigin {
+    /// The base image.
+    Base,
+    /// A step of an earlier build.
+    Cache,
+    /// A step of this build.
+    Step,
+}
+
+/// The files of a stage so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BuiltStage {
+    pub(crate) layers: Vec<BuiltLayer>,
+}
+
+impl BuiltStage {
+    /// The name of the stack of layers; `None` where there is none.
+    pub(crate) fn chain(&self) -> Option<ChainId> {
+        ChainId::of(self.layers.iter().map(|built| built.layer.diff_id))
+    }
+
+    /// The layers alone.
+    pub(crate) fn layers(&self) -> Vec<Layer> {
+        self.layers.iter().map(|built| built.layer.clone()).collect()
+    }
+}
+
+/// A stage of the build, which any number of others may wait for.
+///
+/// The error is in one place, [`FirstError`]: whoever waits only needs to know that there is one.
+pub(crate) type PendingStage = Shared<BoxFuture<'static, Result<Arc<BuiltStage>, StageFailed>>>;
+
+/// A stage failed; why is known elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StageFailed;
+
+/// The first failure. Later ones are most often its consequences.
+#[derive(Debug, Clone, Default)]
+struct FirstError(Arc<Mutex<Option<BuildError>>>);
+
+impl Site {
+    pub(crate) fn new(
+        request: &Arc<Request>,
+        workshop: &Workshop,
+        plan: Plan,
+        bases: ResolvedBases,
+    ) -> Self {
+        Self {
+            request: Arc::clone(request),
+            workshop: workshop.clone(),
+            plan,
+            bases,
+            unpacking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// How many steps there are in all stages.
+    pub(crate) fn steps(&self) -> usize {
+        self.plan.stages.iter().map(|stage| stage.steps.len()).sum()
+    }
+
+    /// The files of `stage` as directories: downloads and unpacks what is not here yet.
+    pub(crate) async fn files(&self, stage: &BuiltStage) -> Result<Committed, BuildErrorKind> {
+        let _turn = self.unpacking.lock().await;
+        let layers = stage.layers();
+        self.bases.fetch(&self.workshop, &self.workshop.not_unpacked(&layers)).await?;
+        let workshop = self.workshop.clone();
+        blocking(move || workshop.unpack(&layers)).await
+    }
+}
+
+/// Runs `work`, which may take long or block, beside the network's thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BuildErrorKind> + Send + 'static,
+) -> Result<T, BuildErrorKind> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // A panic there is a panic here; nothing else can end the task, as nobody aborts it.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Builds every stage of the plan and returns the target.
+pub(crate) async fn execute(site: &Arc<Site>) -> Result<Arc<BuiltStage>, BuildError> {
+    site.workshop.progress.report(Event::Planned { steps: site.steps() });
+    let errors = FirstError::default();
+    let mut stages: Vec<PendingStage> = Vec::new();
+    for index in 0..site.plan.stages.len() {
+        let stage = stage(Arc::clone(site), StageId(index), stages.clone(), errors.clone());
+        stages.push(stage.boxed().shared());
+    }
+    let built = join_all(stages).await;
+    if let Some(error) = errors.take() {
+        return Err(error);
+    }
+    let target = built.into_iter().next_back().and_then(Result::ok);
+    Ok(target.expect("a plan has a target, and a stage that fails leaves its error"))
+}
+
+/// Builds one stage, and leaves the error behind where that fails.
+async fn stage(
+    site: Arc<Site>,
+    id: StageId,
+    earlier: Vec<PendingStage>,
+    errors: FirstError,
+) -> Result<Arc<BuiltStage>, StageFailed> {
+    let built = steps(&site, id, &earlier).await;
+    built.map(Arc::new).map_err(|failed| {
+        if let Some(error) = failed {
+            errors.set(error);
+            // What the other stages do is of no use any more.
+            site.workshop.cancel.cancel();
+        }
+        StageFailed
+    })
+}
+
+/// The steps of one stage, one after the other. An error of `None` means that a stage that this
+/// one waited for failed.
+async fn steps(
+    site: &Arc<Site>,
+    id: StageId,
+    earlier: &[PendingStage],
+) -> Result<BuiltStage, Option<BuildError>> {
+    let stage = &site.plan.stages[id.0];
+    let mut built = match &stage.base {
+        StageBase::Scratch => BuiltStage::default(),
+        StageBase::Image(base) => site.bases.stage(base),
+        StageBase::Stage(StageId(base)) => match earlier[*base].clone().await {
+            Ok(built) => (*built).clone(),
+            Err(StageFailed) => return Err(None),
+        },
+    };
+    let before: usize = site.plan.stages[..id.0].iter().map(|stage| stage.steps.len()).sum();
+    for (index, step) in stage.steps.iter().enumerate() {
+        let layer = step::perform(site, id, index, &built, earlier).await.map_err(|failed| {
+            let error = failed.map(|kind| kind.at(step.span));
+            error.map(|e| BuildError { step: Some((before + index + 1, site.steps())), ..e })
+        })?;
+        built.layers.push(layer);
+    }
+    Ok(built)
+}
+
+impl FirstError {
+    fn set(&self, error: BuildError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn take(&self) -> Option<BuildError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,109 @@
+//! One step: is its result known already? If not, do it, and remember the result.
+
+use std::sync::Arc;
+
+use crate::build::BuildErrorKind;
+use crate::build::CacheUse;
+use crate::build::copy;
+use crate::build::run;
+use crate::build::schedule::BuiltLayer;
+use crate::build::schedule::BuiltStage;
+use crate::build::schedule::LayerOrigin;
+use crate::build::schedule::PendingStage;
+use crate::build::schedule::Site;
+use crate::build::schedule::StageFailed;
+use crate::build::schedule::blocking;
+use crate::cache::CacheKey;
+use crate::cache::CachedLayer;
+use crate::oci::Layer;
+use crate::plan::StageId;
+use crate::plan::Step;
+use crate::plan::StepKind;
+use crate::progress::Task;
+
+/// Why a step has no layer: its own failure, or `None` for that of a stage that it reads.
+pub(crate) type StepFailed = Option<BuildErrorKind>;
+
+/// Does the step, or finds its layer in the cache.
+pub(crate) async fn perform(
+    site: &Arc<Site>,
+    stage: StageId,
+    index: usize,
+    below: &BuiltStage,
+    earlier: &[PendingStage],
+) -> Result<BuiltLayer, StepFailed> {
+    let step = &site.plan.stages[stage.0].steps[index];
+    let sources = copy::Sources::wait(site, step, earlier).await.map_err(|StageFailed| None)?;
+    let task = Arc::new(Task::start(&site.workshop.progress, title(site, stage, index)));
+    let result = layer(site, stage, step, below, sources, &task).await?;
+    match result.origin {
+        LayerOrigin::Cache => task.cached(),
+        LayerOrigin::Base | LayerOrigin::Step => {}
+    }
+    Task::finish(Arc::into_inner(task).expect("the work that shared it has ended"));
+    Ok(result)
+}
+
+async fn layer(
+    site: &Arc<Site>,
+    stage: StageId,
+    step: &Step,
+    below: &BuiltStage,
+    sources: copy::Sources,
+    task: &Arc<Task>,
+) -> Result<BuiltLayer, BuildErrorKind> {
+    let sources = Arc::new(sources);
+    let key = copy::key(site, &site.plan.stages[stage.0], step, below, &sources).await?;
+    if site.request.cache == CacheUse::Read {
+        match site.workshop.cache.lookup(&key, &site.workshop.store) {
+            Some(found) => return Ok(built(found, LayerOrigin::Cache)),
+            None => explain(site, &key, task),
+        }
+    }
+    let layer = carry_out(site, step, below, sources, task).await?;
+    let found = CachedLayer { layer, created: site.created() };
+    let workshop = &site.workshop;
+    workshop.cache.record(&key, &found, &workshop.store)?;
+    Ok(built(found, LayerOrigin::Step))
+}
+
+/// Says what has changed since a step like this one was last carried out.
+fn explain(site: &Site, key: &CacheKey, task: &Task) {
+    if let Some(explanation) = site.workshop.cache.explain(key) {
+        task.note(format!("not in the cache: {explanation}"));
+    }
+}
+
+fn built(found: CachedLayer, origin: LayerOrigin) -> BuiltLayer {
+    BuiltLayer { layer: found.layer, created: Some(found.created), origin }
+}
+
+/// Does what the step says, in the file system or without one.
+async fn carry_out(
+    site: &Arc<Site>,
+    step: &Step,
+    below: &BuiltStage,
+    sources: Arc<copy::Sources>,
+    task: &Arc<Task>,
+) -> Result<Layer, BuildErrorKind> {
+    let files = match &step.kind {
+        // The layer of a linked copy does not depend on what lies below (rule A127).
+        StepKind::Copy(copy) if copy.link => None,
+        _ => Some(site.files(below).await?),
+    };
+    let trees = sources.trees(site).await?;
+    let (site, step, task) = (Arc::clone(site), step.clone(), Arc::clone(task));
+    blocking(move || match (&step.kind, &files) {
+        (StepKind::Run(run), Some(files)) => run::perform(&site, run, files, &trees, &task),
+        (kind, files) => copy::perform(&site, kind, files.as_ref(), &trees),
+    })
+    .await
+}
+
+/// `[stage 2/4] RUN pip install x`
+fn title(site: &Site, stage: StageId, index: usize) -> String {
+    let planned = &site.plan.stages[stage.0];
+    let name = if site.plan.stages.len() == 1 { "" } else { &*planned.name };
+    let space = if name.is_empty() { "" } else { " " };
+    format!("[{name}{space}{}/{}] {}", index + 1, planned.steps.len(), planned.steps[index].title)
+}

@@ -1,0 +1,258 @@
+//! The command line as it was typed. Nothing here looks at the system.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::oci::Platform;
+use crate::oci::Reference;
+
+/// Builds OCI images from Dockerfiles: no daemon, no root.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, max_term_width = 100, infer_subcommands = false)]
+pub(crate) struct Arguments {
+    /// What all commands take.
+    #[command(flatten)]
+    pub(crate) global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What all commands take.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GlobalArguments {
+    /// Directory of images, layers and caches [default: `$XDG_DATA_HOME/coracle`].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Pull from URL what names REGISTRY, as in `docker.io=http://127.0.0.1:5000`; repeatable.
+    #[arg(long, global = true, value_name = "REGISTRY=URL")]
+    pub(crate) registry_mirror: Vec<String>,
+    /// Speak plain HTTP, or accept any certificate, with this registry; repeatable.
+    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registry: Vec<String>,
+    /// How to show progress.
+    #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
+    pub(crate) progress: ProgressMode,
+}
+
+/// How to show progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// `tty` on a terminal, otherwise `plain`.
+    Auto,
+    /// Redraws what is running.
+    Tty,
+    /// A line for each event.
+    Plain,
+    /// A JSON object a line.
+    Json,
+    /// Nothing but errors; `build` prints the image's digest.
+    Quiet,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArguments>),
+    /// List the images in the store
+    Images,
+    /// Print an image's manifest and config as JSON
+    Inspect(ReferenceArgument),
+    /// Read images from an OCI layout, an OCI tar or a docker-archive
+    Load(LoadArguments),
+    /// Check credentials with a registry and store them
+    Login(LoginArguments),
+    /// Remove the stored credentials of a registry
+    Logout(LogoutArguments),
+    /// Copy an image from a registry into the store
+    Pull(PullArguments),
+    /// Copy images from the store to their registries
+    Push(PushArguments),
+    /// Remove images from the store
+    Rmi(ReferencesArgument),
+    /// Run an image's entrypoint in the sandbox
+    Run(RunArguments),
+    /// Write an image to an OCI tar or a docker-archive
+    Save(SaveArguments),
+    /// Give an image in the store another name
+    Tag(TagArguments),
+}
+
+/// `coracle build`
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    /// The directory whose files COPY and ADD may take.
+    pub(crate) context: PathBuf,
+    /// A name for the image; repeatable.
+    #[arg(short, long, value_name = "REFERENCE")]
+    pub(crate) tag: Vec<Reference>,
+    /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Give an ARG a value; without `=VALUE` it comes from the environment; repeatable.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Another name for files or an image, as `name=dir` or `name=docker-image://ref`; repeatable.
+    #[arg(long, value_name = "NAME=WHERE")]
+    pub(crate) build_context: Vec<String>,
+    /// Build this stage, and only what it needs.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Build for this platform.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// Add a label to the image; repeatable.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// The network of RUN steps that do not say.
+    #[arg(long, value_enum, default_value_t = NetworkMode::Default)]
+    pub(crate) network: NetworkMode,
+    /// Run every step, whatever the cache holds.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Ask the registry for base images, even if the store has an image of that name.
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Short for `--output type=registry`.
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Where the image goes: `type=store|registry|oci|docker|tar|local[,dest=PATH]`; repeatable
+    /// [default: type=store].
+    #[arg(short, long, value_name = "SPEC")]
+    pub(crate) output: Vec<String>,
+    /// Write the image ID here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what was built here, as JSON with buildx's keys.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+}
+
+/// `--network`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkMode {
+    /// The same as `host`.
+    Default,
+    /// The network of the user who builds.
+    Host,
+    /// Only loopback.
+    None,
+}
+
+/// A command that takes one reference.
+#[derive(Debug, Args)]
+pub(crate) struct ReferenceArgument {
+    /// The image.
+    pub(crate) reference: Reference,
+}
+
+/// A command that takes several references.
+#[derive(Debug, Args)]
+pub(crate) struct ReferencesArgument {
+    /// The images.
+    #[arg(required = true)]
+    pub(crate) references: Vec<Reference>,
+}
+
+/// `coracle load`
+#[derive(Debug, Args)]
+pub(crate) struct LoadArguments {
+    /// The file or directory; `-` is standard input.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) input: PathBuf,
+}
+
+/// `coracle login`
+#[derive(Debug, Args)]
+pub(crate) struct LoginArguments {
+    /// The registry.
+    #[arg(default_value = "docker.io")]
+    pub(crate) registry: String,
+    /// The user name.
+    #[arg(short, long)]
+    pub(crate) username: String,
+    /// Read the password from standard input.
+    #[arg(long, required = true)]
+    pub(crate) password_stdin: bool,
+}
+
+/// `coracle logout`
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArguments {
+    /// The registry.
+    #[arg(default_value = "docker.io")]
+    pub(crate) registry: String,
+}
+
+/// `coracle pull`
+#[derive(Debug, Args)]
+pub(crate) struct PullArguments {
+    /// The image.
+    pub(crate) reference: Reference,
+    /// Which of its platforms.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// `coracle push`
+#[derive(Debug, Args)]
+pub(crate) struct PushArguments {
+    /// The images, by the names under which they are to be pushed.
+    #[arg(required = true)]
+    pub(crate) references: Vec<Reference>,
+}
+
+/// `coracle run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The network.
+    #[arg(long, value_enum, default_value_t = NetworkMode::Default)]
+    pub(crate) network: NetworkMode,
+    /// Run this in place of the image's entrypoint.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// Run as this user.
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Set an environment variable; repeatable.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The image.
+    pub(crate) reference: Reference,
+    /// In place of the image's CMD.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// `coracle save`
+#[derive(Debug, Args)]
+pub(crate) struct SaveArguments {
+    /// The file to write; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The format.
+    #[arg(long, value_enum, default_value_t = ArchiveFormat::Docker)]
+    pub(crate) format: ArchiveFormat,
+    /// The image.
+    pub(crate) reference: Reference,
+}
+
+/// The format of an image in one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    /// What `docker load` reads.
+    Docker,
+    /// An OCI layout in a tar.
+    Oci,
+}
+
+/// `coracle tag`
+#[derive(Debug, Args)]
+pub(crate) struct TagArguments {
+    /// The image.
+    pub(crate) source: Reference,
+    /// Its other name.
+    pub(crate) target: Reference,
+}

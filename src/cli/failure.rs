@@ -1,0 +1,99 @@
+//! Which error is which failure: the exit code, and what is drawn.
+
+use crate::build::BuildError;
+use crate::build::BuildErrorKind;
+use crate::cli::diagnostic::Diagnostic;
+use crate::cli::diagnostic::Failure;
+use crate::cli::exit::Exit;
+use crate::dockerfile::Source;
+use crate::image::ImageError;
+use crate::registry::CredentialError;
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+use crate::transfer::TransferError;
+
+/// A build's errors, under the lines of its Dockerfile.
+pub(crate) fn build(errors: &[BuildError], source: &Source) -> Failure {
+    let exit = errors.first().map_or(Exit::Bug, |error| exit_of(&error.kind));
+    let diagnostics = errors.iter().map(|error| diagnostic(error, source)).collect();
+    Failure { exit, diagnostics }
+}
+
+fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
+    let kind = &error.kind;
+    let mut diagnostic = Diagnostic::of(kind);
+    if let Some((step, steps)) = error.step {
+        diagnostic = diagnostic.prefixed(&format!("step {step} of {steps} failed: "));
+    }
+    if let Some(span) = error.span {
+        diagnostic = diagnostic.at(source, span);
+    }
+    match kind {
+        BuildErrorKind::Exit { output, .. } => {
+            for line in output.lines() {
+                diagnostic = diagnostic.note("output", line);
+            }
+        }
+        BuildErrorKind::NoSandbox { reason, .. } => diagnostic = diagnostic.note("cause", reason),
+        _ => {}
+    }
+    diagnostic.hinted(kind.hint())
+}
+
+/// An error of a build that belongs to no Dockerfile.
+pub(crate) fn build_kind(kind: &BuildErrorKind) -> Failure {
+    let mut diagnostic = Diagnostic::of(kind);
+    if let BuildErrorKind::NoSandbox { reason, .. } = kind {
+        diagnostic = diagnostic.note("cause", reason);
+    }
+    Failure::new(exit_of(kind), diagnostic.hinted(kind.hint()))
+}
+
+fn exit_of(kind: &BuildErrorKind) -> Exit {
+    match kind {
+        BuildErrorKind::Parse(_)
+        | BuildErrorKind::Plan(_)
+        | BuildErrorKind::Copy(_)
+        | BuildErrorKind::Context(_) => Exit::Usage,
+        BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
+        BuildErrorKind::Transfer(error) => transfer_exit(error),
+        BuildErrorKind::Interrupted => Exit::Interrupted,
+        BuildErrorKind::Sandbox(_)
+        | BuildErrorKind::NoSandbox { .. }
+        | BuildErrorKind::Scratch { .. }
+        | BuildErrorKind::Tree(_)
+        | BuildErrorKind::Layer(_)
+        | BuildErrorKind::Snapshot(_)
+        | BuildErrorKind::Store(_)
+        | BuildErrorKind::Image(_) => Exit::Machine,
+    }
+}
+
+/// A failure of a transfer: the registry's, or the store's at this end.
+pub(crate) fn transfer(error: &TransferError) -> Failure {
+    Failure::from_error(transfer_exit(error), error, error.hint())
+}
+
+fn transfer_exit(error: &TransferError) -> Exit {
+    if matches!(error, TransferError::Store(_)) { Exit::Machine } else { Exit::Registry }
+}
+
+/// A registry's refusal.
+pub(crate) fn registry(error: &RegistryError) -> Failure {
+    Failure::from_error(Exit::Registry, error, error.hint())
+}
+
+/// Credentials that could not be kept, or forgotten.
+pub(crate) fn credential(error: &CredentialError) -> Failure {
+    Failure::from_error(Exit::Machine, error, error.hint())
+}
+
+/// A failure of the store.
+pub(crate) fn store(error: &StoreError) -> Failure {
+    Failure::from_error(Exit::Machine, error, error.hint())
+}
+
+/// An image that cannot be read or written.
+pub(crate) fn image(error: &ImageError) -> Failure {
+    Failure::from_error(Exit::Machine, error, error.hint())
+}

@@ -1,0 +1,73 @@
+//! The command line: reads arguments and environment, calls the library, prints what it says.
+//!
+//! This is the only module that prints, exits or looks at the environment. A command is a file
+//! with one function; [`run`] chooses it and turns what it returns into an exit code.
+
+mod args;
+mod build;
+mod diagnostic;
+mod environment;
+mod exit;
+mod failure;
+mod images;
+mod inspect;
+mod load;
+mod login;
+mod output_spec;
+mod progress;
+mod pull;
+mod push;
+mod run;
+mod save;
+mod session;
+mod size;
+mod summary;
+mod tag;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::args::Arguments;
+use crate::cli::args::Command;
+use crate::cli::diagnostic::Failure;
+use crate::cli::environment::Environment;
+use crate::cli::session::Session;
+
+/// Runs the program: reads its arguments, does what they say, reports how it ended.
+pub fn run() -> ExitCode {
+    // A step's first process is a fresh copy of this program. It must not see an argument parser,
+    // a thread or a configuration file before it has left this world.
+    if std::env::args_os().nth(1).is_some_and(|word| word == crate::sandbox::CHILD_ARGUMENT) {
+        return crate::sandbox::child_main();
+    }
+    let arguments = Arguments::parse();
+    let environment = Environment::read();
+    match dispatch(arguments, &environment) {
+        Ok(status) => status,
+        Err(failure) => {
+            diagnostic::print(&failure.diagnostics, environment.colour);
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let Arguments { global, command } = arguments;
+    let session = Session::new(global, environment);
+    match command {
+        Command::Build(arguments) => build::build(&session, *arguments)?,
+        Command::Images => images::images(&session)?,
+        Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
+        Command::Load(arguments) => load::load(&session, &arguments)?,
+        Command::Login(arguments) => login::login(&session, &arguments)?,
+        Command::Logout(arguments) => login::logout(&session, &arguments)?,
+        Command::Pull(arguments) => pull::pull(&session, &arguments)?,
+        Command::Push(arguments) => push::push(&session, &arguments)?,
+        Command::Rmi(arguments) => images::remove(&session, &arguments.references)?,
+        Command::Run(arguments) => return run::run(&session, &arguments),
+        Command::Save(arguments) => save::save(&session, &arguments)?,
+        Command::Tag(arguments) => tag::tag(&session, &arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

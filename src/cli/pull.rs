@@ -1,0 +1,33 @@
+//! `coracle pull`: an image from a registry, into the store.
+
+use std::sync::Arc;
+
+use crate::cli::args::PullArguments;
+use crate::cli::diagnostic::Failure;
+use crate::cli::failure;
+use crate::cli::session::Session;
+use crate::cli::session::block_on;
+use crate::cli::session::new_cancel;
+use crate::oci::Platform;
+use crate::progress::Task;
+use crate::transfer;
+
+/// Pulls manifest, config and layers, and names the image in the store.
+pub(crate) fn pull(session: &Session<'_>, arguments: &PullArguments) -> Result<(), Failure> {
+    let (store, client) = (Arc::new(session.store()?), session.client()?);
+    let progress = session.display();
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
+    let reference = &arguments.reference;
+    block_on(&new_cancel()?, async {
+        let task = Task::start(&progress, format!("pull {}", reference.familiar()));
+        let image = transfer::resolve(&client, &store, reference, &platform);
+        let image = image.await.map_err(|error| failure::transfer(&error))?;
+        let layers = image.layers();
+        let fetched = transfer::fetch_layers(&client, &store, reference, &layers, &task).await;
+        fetched.map_err(|error| failure::transfer(&error))?;
+        let tagged = store.tag(reference, &image.manifest_descriptor);
+        tagged.map_err(|error| failure::store(&error))?;
+        task.finish();
+        Ok(())
+    })
+}

@@ -1,0 +1,179 @@
+//! What every command needs: the store, the registries, the sandbox, the display.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::build::BuildErrorKind;
+use crate::build::Workshop;
+use crate::cache::LocalCache;
+use crate::cli::args::GlobalArguments;
+use crate::cli::diagnostic::Diagnostic;
+use crate::cli::diagnostic::Failure;
+use crate::cli::environment::Environment;
+use crate::cli::exit::Exit;
+use crate::cli::failure;
+use crate::cli::progress;
+use crate::layer::OverlayFormat;
+use crate::layer::Owners;
+use crate::oci::Timestamp;
+use crate::progress::Progress;
+use crate::registry;
+use crate::registry::Client;
+use crate::registry::Config;
+use crate::registry::CredentialSources;
+use crate::registry::Secret;
+use crate::sandbox;
+use crate::sandbox::Cancel;
+use crate::sandbox::Identity;
+use crate::sandbox::Sandbox;
+use crate::snapshot::Snapshotter;
+use crate::store::Store;
+
+/// The global arguments and the environment of one run of the program.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    pub(crate) global: GlobalArguments,
+    pub(crate) environment: &'a Environment,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(global: GlobalArguments, environment: &'a Environment) -> Self {
+        Self { global, environment }
+    }
+
+    /// The store's directory.
+    fn root(&self) -> Result<PathBuf, Failure> {
+        let root = self.global.root.clone().or_else(|| self.environment.default_root());
+        root.ok_or_else(|| {
+            let title = "there is no place for images: neither HOME nor XDG_DATA_HOME is set";
+            let hint = "say where with `--root DIR`".to_owned();
+            Failure::new(Exit::Usage, Diagnostic::new(title).hinted(Some(hint)))
+        })
+    }
+
+    /// The store, made if it is not there.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        Store::open(&self.root()?).map_err(|error| failure::store(&error))
+    }
+
+    /// Where progress goes.
+    pub(crate) fn display(&self) -> Arc<dyn Progress> {
+        progress::display(self.global.progress)
+    }
+
+    /// The registries.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let mirrors = self.global.registry_mirror.iter().map(|text| text.parse());
+        let mirrors = mirrors
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::from_error(Exit::Usage, &error, None))?;
+        let config = Config {
+            mirrors,
+            insecure: self.global.insecure_registry.clone(),
+            credentials: self.credentials(),
+            ..Config::default()
+        };
+        Client::new(config).map_err(|error| failure::registry(&error))
+    }
+
+    /// The places where credentials may be.
+    pub(crate) fn credentials(&self) -> CredentialSources {
+        let environment = self.environment;
+        CredentialSources::standard(&registry::Environment {
+            home: environment.path("HOME"),
+            docker_config: environment.path("DOCKER_CONFIG"),
+            registry_auth_file: environment.path("REGISTRY_AUTH_FILE"),
+            xdg_runtime_dir: environment.path("XDG_RUNTIME_DIR"),
+            xdg_config_home: environment.path("XDG_CONFIG_HOME"),
+            docker_auth_config: environment.text("DOCKER_AUTH_CONFIG").map(Secret::new),
+            uid: environment.uid,
+        })
+    }
+
+    /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
+    fn file_system(&self, sandbox: Option<&Sandbox>) -> (Owners, OverlayFormat) {
+        match sandbox.map(Sandbox::identity) {
+            Some(Identity::Root) => (Owners::Real, OverlayFormat::Trusted),
+            Some(Identity::Range(_)) => (Owners::Real, OverlayFormat::User),
+            Some(Identity::Single) => (Owners::Recorded, OverlayFormat::User),
+            None if self.environment.uid == 0 => (Owners::Real, OverlayFormat::User),
+            None => (Owners::Recorded, OverlayFormat::User),
+        }
+    }
+
+    /// Everything that a build works with.
+    ///
+    /// Enters the namespaces that steps need, so it must come before the first thread. Where the
+    /// machine allows none, that is an error only for the step that would have needed them.
+    pub(crate) fn workshop(&self) -> Result<Workshop, Failure> {
+        let sandbox = sandbox::enter();
+        let store = self.store()?;
+        let (owners, format) = self.file_system(sandbox.as_ref().ok());
+        let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
+        let temporary = workspace.path().to_owned();
+        let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
+            .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
+        let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        Ok(Workshop {
+            cache: Arc::new(LocalCache::new(&store)),
+            store: Arc::new(store),
+            client: Arc::new(self.client()?),
+            sandbox: Arc::new(sandbox),
+            snapshotter: Arc::new(snapshotter),
+            progress: self.display(),
+            cancel: new_cancel()?,
+            workspace: Arc::new(workspace),
+            resolv_conf: resolv_conf.exists().then_some(resolv_conf),
+        })
+    }
+}
+
+/// A flag that nobody has raised yet.
+pub(crate) fn new_cancel() -> Result<Cancel, Failure> {
+    Cancel::new().map_err(|error| Failure::from_error(Exit::Machine, &error, None))
+}
+
+/// What time it is.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: since.subsec_nanos(),
+    }
+}
+
+/// Runs `work` to its end, or until Ctrl-C or SIGTERM.
+pub(crate) fn block_on<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::from_error(Exit::Machine, &error, None))?;
+    runtime.block_on(async {
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => return result,
+            () = interrupted() => cancel.cancel(),
+        }
+        // What runs must end and tidy up, but nobody should wait for a server that hangs.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(3), work).await;
+        Err(Failure::new(Exit::Interrupted, Diagnostic::new("interrupted")))
+    })
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::SignalKind;
+    use tokio::signal::unix::signal;
+
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process at once, which is as good.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

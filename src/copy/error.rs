@@ -1,0 +1,213 @@
+//! Why files could not be copied.
+
+use std::io;
+
+use crate::context::glob::BadPattern;
+use crate::context::ignore::PatternError;
+use crate::layer::{LayerError, TreeError};
+use crate::oci::ImagePath;
+use crate::plan::CopyFrom;
+
+/// Why a `COPY`, `ADD` or `WORKDIR` failed. Where people search for `BuildKit`'s wording, it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source without wildcards leads to nothing (rule A113).
+    #[error("\"{path}\": not found in {}", place(.from))]
+    MissingSource {
+        /// As written, from the root of where it was looked for.
+        path: ImagePath,
+        /// Where it was looked for.
+        from: Box<CopyFrom>,
+        /// The ignore pattern that hides it.
+        hidden_by: Option<String>,
+    },
+    /// A source with wildcards is malformed.
+    #[error("cannot use the source `{pattern}`")]
+    SourcePattern {
+        /// As written.
+        pattern: String,
+        /// What is wrong.
+        source: BadPattern,
+    },
+    /// An `--exclude` or `--parents` pattern is malformed.
+    #[error("cannot use the patterns of `--{flag}`")]
+    FlagPattern {
+        /// Which flag.
+        flag: &'static str,
+        /// Which pattern, and why.
+        source: PatternError,
+    },
+    /// A directory is needed where something else is.
+    #[error("`{path}` is not a directory")]
+    NotADirectory {
+        /// Where.
+        path: ImagePath,
+    },
+    /// A directory was to be copied onto something else (rule A123).
+    #[error("cannot copy to non-directory: {path}")]
+    DirectoryOntoFile {
+        /// What is in the way.
+        path: ImagePath,
+    },
+    /// A file was to be copied onto a directory (rule A123).
+    #[error("cannot replace to directory {path} with file")]
+    FileOntoDirectory {
+        /// What is in the way.
+        path: ImagePath,
+    },
+    /// A user is named who is not in the stage's `/etc/passwd` (rule A125).
+    #[error("unable to find user {name}: no matching entries in passwd file")]
+    UnknownUser {
+        /// As written.
+        name: String,
+    },
+    /// A group is named that is not in the stage's `/etc/group` (rule A125).
+    #[error("unable to find group {name}: no matching entries in group file")]
+    UnknownGroup {
+        /// As written.
+        name: String,
+    },
+    /// `--link` knows no files in which a name could be looked up (rule A127).
+    #[error("invalid user index: -1: `--link` takes a numeric `--chown`, not `{owner}`")]
+    NamedOwnerWithLink {
+        /// As written.
+        owner: String,
+    },
+    /// An archive is damaged, after a beginning that was not.
+    #[error("cannot unpack `{path}`")]
+    Archive {
+        /// Where the archive came from.
+        path: ImagePath,
+        /// What the reader of archives said.
+        source: LayerError,
+    },
+    /// An archive has a member that cannot be put anywhere.
+    #[error("cannot unpack `{member}` from `{path}`: {reason}")]
+    Member {
+        /// Where the archive came from.
+        path: ImagePath,
+        /// The member's name.
+        member: String,
+        /// Why not.
+        reason: MemberProblem,
+    },
+    /// The unpacked content of an archive could not be kept for the time it is needed.
+    #[error("cannot write a temporary file")]
+    Spool {
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A source was written to while it was copied.
+    #[error("`{path}` changed while it was copied")]
+    Changed {
+        /// Which one.
+        path: ImagePath,
+    },
+    /// The source, or the stage so far, could not be read.
+    #[error("cannot read the files to copy")]
+    Tree {
+        /// Which one, and why.
+        source: TreeError,
+    },
+    /// The layer could not be written.
+    #[error("cannot write the layer")]
+    Layer {
+        /// Why.
+        source: LayerError,
+    },
+}
+
+/// What can be wrong with a member of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemberProblem {
+    /// A hard link to a name that is not there.
+    #[error("it is a link to `{0}`, which is not there")]
+    LinkToNothing(ImagePath),
+    /// A hard link to a directory.
+    #[error("it is a link to the directory `{0}`")]
+    LinkToDirectory(ImagePath),
+}
+
+impl CopyError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::MissingSource { hidden_by: Some(rule), path, .. } => {
+                Some(format!("{rule} excludes it; a line `!{}` takes it back", name(path)))
+            }
+            Self::MissingSource { from, .. } if **from == CopyFrom::Context => {
+                Some("sources are relative to the build context, whatever `WORKDIR` is".to_owned())
+            }
+            Self::MissingSource { .. } => Some(
+                "sources of `--from` are relative to its root, whatever its `WORKDIR` is"
+                    .to_owned(),
+            ),
+            Self::SourcePattern { .. } => {
+                Some("write `[[]` for a `[` that is part of a name".to_owned())
+            }
+            Self::UnknownUser { .. } | Self::UnknownGroup { .. } => Some(
+                "names come from /etc/passwd and /etc/group of the stage that is built; \
+                 create the name first, or use its number"
+                    .to_owned(),
+            ),
+            Self::NamedOwnerWithLink { .. } => {
+                Some("use the number of the user, or leave out `--link`".to_owned())
+            }
+            Self::Archive { .. } | Self::Member { .. } => {
+                Some("`ADD --unpack=false` copies the archive as it is".to_owned())
+            }
+            Self::DirectoryOntoFile { .. } | Self::FileOntoDirectory { .. } => {
+                Some("remove it in an earlier `RUN`, or choose another destination".to_owned())
+            }
+            Self::Tree { source } => source.hint(),
+            Self::Layer { source } => source.hint(),
+            Self::FlagPattern { .. }
+            | Self::NotADirectory { .. }
+            | Self::Spool { .. }
+            | Self::Changed { .. } => None,
+        }
+    }
+}
+
+impl From<TreeError> for CopyError {
+    fn from(source: TreeError) -> Self {
+        Self::Tree { source }
+    }
+}
+
+fn place(from: &CopyFrom) -> String {
+    match from {
+        CopyFrom::Context => "the build context".to_owned(),
+        CopyFrom::NamedContext(name) => format!("the context `{name}`"),
+        CopyFrom::Stage(_) => "the stage it is copied from".to_owned(),
+        CopyFrom::Image(image) => format!("the image {}", image.reference),
+        CopyFrom::Scratch => "`scratch`, which has no files".to_owned(),
+    }
+}
+
+/// A path as an ignore file has it.
+fn name(path: &ImagePath) -> String {
+    path.relative().display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a113_a_missing_source_is_named_with_its_slash_and_the_pattern_that_hides_it() {
+        let error = CopyError::MissingSource {
+            path: ImagePath::new("a.txt"),
+            from: Box::new(CopyFrom::Context),
+            hidden_by: Some("the pattern `*.txt` in line 3 of `.dockerignore`".to_owned()),
+        };
+        assert_eq!(error.to_string(), "\"/a.txt\": not found in the build context");
+        assert_eq!(
+            error.hint().as_deref(),
+            Some(
+                "the pattern `*.txt` in line 3 of `.dockerignore` excludes it; \
+                 a line `!a.txt` takes it back"
+            )
+        );
+    }
+}

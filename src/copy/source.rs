@@ -1,0 +1,197 @@
+//! Sources: which paths a written source stands for.
+//!
+//! A source is cleaned as text, so `..` stops at the root (rule A106). Without wildcards it is one
+//! path, which must exist (rule A113). With wildcards it is matched by text against the names in a
+//! directory; no match is no error (rule A112), but the directory must exist. Links are followed in
+//! every path that comes out, the last component too (rule A121).
+
+use crate::context::glob::Glob;
+use crate::context::ignore::Patterns;
+use crate::copy::CopyError;
+use crate::layer::{Kind, Node, Tree};
+use crate::oci::ImagePath;
+use crate::plan::{CopyFrom, CopyStep};
+
+/// One path that a source stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct Match {
+    /// The path by which it was found; its last name is the name of the copy.
+    pub(crate) path: ImagePath,
+    /// Where the links in it lead.
+    pub(crate) real: ImagePath,
+    /// What is there.
+    pub(crate) node: Node,
+}
+
+/// What a source stands for, and which part of it is copied.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// In the order of the walk.
+    pub(crate) matches: Vec<Match>,
+    /// `--parents`: what is copied of each match. `None` is all.
+    pub(crate) include: Option<Patterns>,
+}
+
+/// Finds what `text` stands for in the step's source.
+pub(crate) fn select(step: &CopyStep, tree: &dyn Tree, text: &str) -> Result<Selection, CopyError> {
+    let finder = Finder { tree, from: &step.from };
+    if !step.parents {
+        return Ok(Selection { matches: finder.find(text)?, include: None });
+    }
+    // Only what comes after the first `/./` is kept below the destination (rule A128).
+    let (pivot, rest) = text.split_once("/./").unwrap_or(("/", text));
+    let pattern = ImagePath::new(rest);
+    if !has_wildcard(pivot) && !has_wildcard(rest) {
+        finder.existing(ImagePath::new(pivot).join(&pattern.as_bytes()[1..]))?;
+    }
+    let text = String::from_utf8_lossy(&pattern.as_bytes()[1..]);
+    let include = Patterns::new([text.as_ref()])
+        .map_err(|source| CopyError::FlagPattern { flag: "parents", source })?;
+    let include = (!include.is_empty()).then_some(include);
+    Ok(Selection { matches: finder.find(pivot)?, include })
+}
+
+struct Finder<'a> {
+    tree: &'a dyn Tree,
+    from: &'a CopyFrom,
+}
+
+impl Finder<'_> {
+    fn find(&self, text: &str) -> Result<Vec<Match>, CopyError> {
+        let path = ImagePath::new(text);
+        let names: Vec<&[u8]> = path.components().collect();
+        let wild = names.iter().position(|name| has_wildcard(&String::from_utf8_lossy(name)));
+        let Some(wild) = wild else { return Ok(vec![self.existing(path)?]) };
+        let base = self.existing(ImagePath::new(names[..wild].join(&b'/')))?;
+        let pattern = names[wild..].join(&b'/');
+        let glob = Glob::new(&String::from_utf8_lossy(&pattern))
+            .map_err(|source| CopyError::SourcePattern { pattern: text.to_owned(), source })?;
+        let mut matches = Vec::new();
+        if base.node.kind == Kind::Directory {
+            self.walk(&base.real, &[], &glob, &mut matches)?;
+        }
+        Ok(matches)
+    }
+
+    /// Adds what matches below `base`. `name` is the way from there to the directory to look into.
+    fn walk(
+        &self,
+        base: &ImagePath,
+        name: &[u8],
+        glob: &Glob,
+        matches: &mut Vec<Match>,
+    ) -> Result<(), CopyError> {
+        for child in self.tree.read_dir(&base.join(name))? {
+            let child = if name.is_empty() { child } else { [name, &child].join(&b'/') };
+            let path = base.join(&child);
+            if glob.matches(&child) {
+                // A directory that matches is copied whole: nothing in it can match as well.
+                matches.push(self.existing(path)?);
+            } else if glob.may_match_below(&child)
+                && self.tree.lookup(&path)?.is_some_and(|node| node.kind == Kind::Directory)
+            {
+                self.walk(base, &child, glob, matches)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn existing(&self, path: ImagePath) -> Result<Match, CopyError> {
+        let real = self.tree.resolve(&path)?;
+        if let Some(node) = self.tree.lookup(&real)? {
+            return Ok(Match { path, real, node });
+        }
+        let hidden_by = self.tree.hidden_by(&path).or_else(|| self.tree.hidden_by(&real));
+        Err(CopyError::MissingSource { path, from: Box::new(self.from.clone()), hidden_by })
+    }
+}
+
+/// Whether a name needs matching. A `\` alone does not make it a pattern (rule A111).
+fn has_wildcard(name: &str) -> bool {
+    let mut characters = name.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '*' | '?' | '[' => return true,
+            '\\' => drop(characters.next()),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::memory::MemoryTree;
+    use crate::copy::tests::step;
+
+    fn tree() -> MemoryTree {
+        MemoryTree::new()
+            .file("/a.txt", "")
+            .file("/.dot.txt", "")
+            .file("/back\\slash", "")
+            .file("/sub/d1/f", "")
+            .file("/sub/d2/f", "")
+            .file("/sub/top", "")
+            .link("/to-sub", "sub")
+            .link("/gone", "nowhere")
+    }
+
+    #[track_caller]
+    fn check(source: &str, expected: &[&str]) {
+        let selection = select(&step(&[source], "/"), &tree(), source).expect(source);
+        let real: Vec<_> = selection.matches.iter().map(|found| found.real.to_string()).collect();
+        assert_eq!(real, expected, "{source}");
+    }
+
+    #[test]
+    fn a106_sources_are_clamped_to_the_root() {
+        check("../../sub/../a.txt", &["/a.txt"]);
+        check("/sub//top", &["/sub/top"]);
+        check(".", &["/"]);
+    }
+
+    #[test]
+    fn a111_wildcards_match_by_name_and_stay_in_one_directory() {
+        check("*.txt", &["/.dot.txt", "/a.txt"]);
+        check("sub/*", &["/sub/d1", "/sub/d2", "/sub/top"]);
+        check("s?b/d[^2]/f", &["/sub/d1/f"]);
+        check("*/*/f", &["/sub/d1/f", "/sub/d2/f"]);
+        check("back\\slash", &["/back\\slash"]);
+        check("back\\\\slas[h]", &["/back\\slash"]);
+    }
+
+    #[test]
+    fn a112_no_match_is_no_error() {
+        check("*.nothing", &[]);
+        check("a.txt/*", &[]);
+    }
+
+    #[test]
+    fn a121_links_are_followed() {
+        check("to-sub", &["/sub"]);
+        check("to-sub/d*", &["/sub/d1", "/sub/d2"]);
+        check("to-*", &["/sub"]);
+    }
+
+    #[test]
+    fn a113_a_missing_source_is_named() {
+        let check = |source: &str, expected: &str| {
+            let error = select(&step(&[source], "/"), &tree(), source).expect_err(source);
+            assert!(
+                matches!(&error, CopyError::MissingSource { path, .. } if path.to_string() == expected),
+                "{error:?}"
+            );
+        };
+        check("nothing", "/nothing");
+        check("nodir/*", "/nodir");
+        check("gone", "/gone");
+        check("a.txt/b", "/a.txt/b");
+    }
+
+    #[test]
+    fn a_malformed_pattern_is_an_error() {
+        let error = select(&step(&["[a"], "/"), &tree(), "[a").expect_err("open class");
+        assert!(matches!(error, CopyError::SourcePattern { .. }));
+    }
+}

@@ -1,0 +1,159 @@
+//! Why an HTTP exchange failed, without the secrets that its URL may hold.
+//!
+//! Query strings of signed URLs are credentials, so no error shows one (rule B018).
+
+use std::{error::Error as _, fmt, time::Duration};
+
+use reqwest::Url;
+
+use crate::http::redirect::Refused;
+
+/// A URL as it may be shown: scheme, host and path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(String);
+
+impl Place {
+    /// Drops what must not be shown.
+    pub fn of(url: &Url) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Self(format!("{}://{host}{port}{}", url.scheme(), url.path()))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why an exchange failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No connection could be made.
+    #[error("cannot connect to {place}")]
+    Connect {
+        /// What was asked for.
+        place: Place,
+        /// What the operating system or the other side said.
+        source: reqwest::Error,
+    },
+    /// The other side's certificate is not one that we trust.
+    #[error("the certificate of {place} is not trusted")]
+    Certificate {
+        /// What was asked for.
+        place: Place,
+        /// What is wrong with the certificate.
+        source: reqwest::Error,
+    },
+    /// Nothing moved for too long.
+    #[error("nothing came from {place} for {} seconds", .after.as_secs())]
+    Timeout {
+        /// What was asked for.
+        place: Place,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The connection broke before the exchange was complete.
+    #[error("the connection to {place} broke")]
+    Broken {
+        /// What was asked for.
+        place: Place,
+        /// What the operating system or the other side said.
+        source: reqwest::Error,
+    },
+    /// A redirect led where we do not go.
+    #[error("the redirect of {place} is refused")]
+    Redirect {
+        /// What was asked for.
+        place: Place,
+        /// Where it led.
+        source: Refused,
+    },
+    /// The answer is longer than any honest one.
+    #[error("the answer of {place} is longer than {limit} bytes")]
+    TooLarge {
+        /// What was asked for.
+        place: Place,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// A certificate that the caller wants to be trusted is not one.
+    #[error("not a certificate in PEM")]
+    BadCertificate {
+        /// What is wrong with it.
+        source: reqwest::Error,
+    },
+    /// The client could not be made at all.
+    #[error("cannot set up TLS")]
+    Setup {
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+}
+
+impl HttpError {
+    /// Reads reqwest's error, and strips the URL that its message would show.
+    pub(crate) fn from_reqwest(url: &Url, source: reqwest::Error) -> Self {
+        let (place, source) = (Place::of(url), source.without_url());
+        if source.is_connect() && is_certificate(&source) {
+            Self::Certificate { place, source }
+        } else if source.is_connect() {
+            Self::Connect { place, source }
+        } else {
+            Self::Broken { place, source }
+        }
+    }
+
+    /// Whether another try may end better (rule B092).
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. })
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Certificate { .. } => Some(
+                "install the registry's CA (package ca-certificates), or name its file in \
+                 SSL_CERT_FILE"
+                    .to_owned(),
+            ),
+            Self::Connect { .. } => Some(
+                "check the name, the network, and HTTPS_PROXY and NO_PROXY; a registry on plain \
+                 HTTP must be declared insecure"
+                    .to_owned(),
+            ),
+            Self::Redirect { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the handshake failed over the certificate, and not over the protocol.
+fn is_certificate(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        // An `io::Error` hides the error that it was made from from `source`.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b018_a_place_shows_neither_query_nor_user() {
+        let url = "https://user:secret@a.example:8443/v2/x?X-Amz-Signature=secret#f";
+        let place = Place::of(&url.parse().expect("a URL"));
+        assert_eq!(place.to_string(), "https://a.example:8443/v2/x");
+    }
+}

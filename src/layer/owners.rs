@@ -1,0 +1,233 @@
+//! How the owner, mode and kind of a file are kept where the file system cannot hold them.
+//!
+//! With one user ID nobody can `chown`, and in a user namespace nobody can make a device. What the
+//! image says is then written beside the file: in the extended attribute `user.coracle.stat`, as
+//! `uid:gid:mode` (mode in octal), with `:major.minor` for a device, whose mode has its type bits.
+//! It dies with the file, and survives renames and overlayfs's copies. Symbolic links and pipes
+//! cannot carry it; theirs are in a file next to the directory ([`Sidecar`]).
+
+use std::collections::BTreeMap;
+
+use crate::layer::{Kind, pax};
+use crate::oci::ImagePath;
+
+/// The attribute that holds a [`Record`].
+pub(crate) const STAT: &[u8] = b"user.coracle.stat";
+
+/// Precedes the names of attributes that could not be set under their own name.
+pub(crate) const HELD: &[u8] = b"user.coracle.x.";
+
+const TYPE: u32 = 0o170_000;
+const CHAR: u32 = 0o020_000;
+const BLOCK: u32 = 0o060_000;
+
+/// How owners and modes are kept on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// As real owners and modes: for root, or a user with a range of IDs.
+    Real,
+    /// In records: for a user with one ID. Without a record a file belongs to root, and its real
+    /// mode is its mode.
+    Recorded,
+}
+
+/// Whose attributes say that a directory hides what is below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlayFormat {
+    /// `user.overlay.*`, for overlays mounted with `userxattr` in a user namespace.
+    User,
+    /// `trusted.overlay.*`, for overlays that root mounts.
+    Trusted,
+}
+
+impl OverlayFormat {
+    /// The attribute that makes a directory opaque, with the value `y`.
+    pub(crate) fn opaque(self) -> &'static [u8] {
+        match self {
+            Self::User => b"user.overlay.opaque",
+            Self::Trusted => b"trusted.overlay.opaque",
+        }
+    }
+
+    /// The attribute that makes an empty file a whiteout, where devices cannot be made.
+    pub(crate) fn whiteout(self) -> &'static [u8] {
+        match self {
+            Self::User => b"user.overlay.whiteout",
+            Self::Trusted => b"trusted.overlay.whiteout",
+        }
+    }
+}
+
+/// Whether an attribute belongs to overlayfs or to coracle, and is none of the image.
+pub(crate) fn is_internal(name: &[u8]) -> bool {
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.coracle."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// What the image says of a file, as far as its file system does not say the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// With type bits for a device, else without.
+    pub(crate) mode: u32,
+    pub(crate) device: Option<(u32, u32)>,
+}
+
+impl Record {
+    /// The record of a file with these properties.
+    pub(crate) fn new(kind: &Kind, mode: u32, uid: u32, gid: u32) -> Self {
+        let (kind, device) = match *kind {
+            Kind::CharDevice { major, minor } => (CHAR, Some((major, minor))),
+            Kind::BlockDevice { major, minor } => (BLOCK, Some((major, minor))),
+            _ => (0, None),
+        };
+        Self { uid, gid, mode: kind | mode, device }
+    }
+
+    /// The value of the attribute.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { uid, gid, mode, device } = self;
+        let mut text = format!("{uid}:{gid}:{mode:o}");
+        if let Some((major, minor)) = device {
+            text += &format!(":{major}.{minor}");
+        }
+        text.into_bytes()
+    }
+
+    /// Reads the value of the attribute; `None` if it is not one of ours.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut parts = bytes.split(|byte| *byte == b':');
+        let (uid, gid) = (pax::number(parts.next()?)?, pax::number(parts.next()?)?);
+        let mode = u32::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 8).ok()?;
+        let device = match parts.next() {
+            None => None,
+            Some(device) => {
+                let dot = device.iter().position(|byte| *byte == b'.')?;
+                Some((pax::number(&device[..dot])?, pax::number(&device[dot + 1..])?))
+            }
+        };
+        Some(Self { uid, gid, mode, device })
+    }
+
+    /// The device that the file stands for.
+    pub(crate) fn device(&self) -> Option<Kind> {
+        let (major, minor) = self.device?;
+        match self.mode & TYPE {
+            CHAR => Some(Kind::CharDevice { major, minor }),
+            BLOCK => Some(Kind::BlockDevice { major, minor }),
+            _ => None,
+        }
+    }
+
+    /// The mode, given the real one: a command that changed the real mode meant to.
+    pub(crate) fn mode(&self, kind: &Kind, real: u32) -> u32 {
+        let recorded = self.mode & 0o7777;
+        if real_mode(kind, recorded) == real { recorded } else { real }
+    }
+}
+
+/// The mode that a file of the image has on disk where modes are recorded.
+///
+/// The one user that there is must be able to read everything. A setuid file would give *that
+/// user's* rights to all users of the machine who can reach the store.
+pub(crate) fn real_mode(kind: &Kind, mode: u32) -> u32 {
+    match kind {
+        Kind::Directory => mode | 0o700,
+        Kind::File { .. } => mode & 0o777 | 0o600,
+        Kind::CharDevice { .. } | Kind::BlockDevice { .. } => 0o600,
+        _ => mode,
+    }
+}
+
+/// Records of files that cannot carry them, by path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sidecar(BTreeMap<ImagePath, Record>);
+
+impl Sidecar {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn get(&self, path: &ImagePath) -> Option<Record> {
+        self.0.get(path).copied()
+    }
+
+    pub(crate) fn insert(&mut self, path: ImagePath, record: Record) {
+        self.0.insert(path, record);
+    }
+
+    /// Forgets `path` and what is below it.
+    pub(crate) fn remove(&mut self, path: &ImagePath) {
+        self.0.retain(|other, _| !other.starts_with(path));
+    }
+
+    /// The content of the file: each record and its path, each ended by a zero byte.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (path, record) in &self.0 {
+            bytes.extend(record.encode());
+            bytes.push(0);
+            bytes.extend_from_slice(path.as_bytes());
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    /// Reads the file; `None` if it is damaged.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut records = BTreeMap::new();
+        let mut parts = bytes.split(|byte| *byte == 0);
+        while let Some(record) = parts.next().filter(|part| !part.is_empty()) {
+            records.insert(ImagePath::new(parts.next()?), Record::decode(record)?);
+        }
+        Some(Self(records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_text() {
+        let check = |text: &str, kind: Option<Kind>| {
+            let record = Record::decode(text.as_bytes()).expect("a record");
+            assert_eq!(String::from_utf8_lossy(&record.encode()), text);
+            assert_eq!(record.device(), kind);
+        };
+        check("0:0:644", None);
+        check("1000:4294967295:4755", None);
+        check("0:6:60660:8.1", Some(Kind::BlockDevice { major: 8, minor: 1 }));
+        check("0:0:20666:1.3", Some(Kind::CharDevice { major: 1, minor: 3 }));
+        for text in ["", "0", "0:0", "0:0:8", "a:0:0", "0:0:0:1", "-1:0:0"] {
+            assert_eq!(Record::decode(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_was_changed_since_wins_over_the_record() {
+        let file = Kind::File { size: 0 };
+        let check = |recorded, real, expected| {
+            let record = Record { uid: 0, gid: 0, mode: recorded, device: None };
+            assert_eq!(record.mode(&file, real), expected);
+        };
+        check(0o4755, 0o755, 0o4755);
+        check(0o4755, 0o700, 0o700);
+        check(0o000, 0o600, 0o000);
+        check(0o000, 0o644, 0o644);
+    }
+
+    #[test]
+    fn the_sidecar_survives_its_file() {
+        let mut sidecar = Sidecar::default();
+        let record = Record { uid: 1, gid: 2, mode: 0o777, device: None };
+        sidecar.insert(ImagePath::new("/a\nb"), record);
+        sidecar.insert(ImagePath::new("/c"), record);
+        assert_eq!(Sidecar::decode(&sidecar.encode()).as_ref(), Some(&sidecar));
+        sidecar.remove(&ImagePath::new("/c"));
+        assert_eq!(sidecar.get(&ImagePath::new("/c")), None);
+        assert_eq!(Sidecar::decode(b"x\0/a\0"), None);
+    }
+}

@@ -1,0 +1,405 @@
+//! `LayerReader`: the entries of a tar archive, one after another.
+//!
+//! Ustar, PAX (with global headers) and GNU archives are understood, sparse files included. What
+//! the archive says of itself is bounded: names, links and PAX records together have at most 1 MiB
+//! an entry. Names are made absolute and clean; `..` cannot leave the root.
+//!
+//! This module only reads. Whether an entry may be made, and where, `layer::apply` decides.
+//!
+//! Spec: <https://www.gnu.org/software/tar/manual/html_node/Standard.html>.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+};
+
+use crate::layer::decompress::decompress;
+use crate::layer::pax::{self, Records};
+use crate::layer::sparse::{self, Map};
+use crate::layer::whiteout::{self, Name};
+use crate::layer::{Entry, Kind, LayerError};
+use crate::oci::{ImagePath, Timestamp};
+
+const BLOCK: usize = 512;
+
+/// The most that names, links, PAX records and sparse maps of one entry may take.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// What names beginning with `.wh.` mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// In a layer they are whiteouts.
+    Layer,
+    /// In any other archive they are names.
+    Plain,
+}
+
+/// Reads the entries of one archive. After [`next_entry`](Self::next_entry), reading from it yields
+/// the content of that entry.
+pub struct LayerReader<R: Read> {
+    source: R,
+    names: Names,
+    /// Bytes of the archive read so far.
+    position: u64,
+    /// Bytes of the current entry that are still in the archive, and their padding.
+    stored: u64,
+    padding: u64,
+    content: Map,
+    global: Records,
+}
+
+impl<'a> LayerReader<Box<dyn Read + Send + 'a>> {
+    /// Reads an archive; gzip and zstd are recognised by their first bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Source`].
+    pub fn new(source: impl Read + Send + 'a, names: Names) -> Result<Self, LayerError> {
+        let source = decompress(source).map_err(|source| LayerError::Source { source })?;
+        Ok(Self::uncompressed(source, names))
+    }
+}
+
+impl<R: Read> LayerReader<R> {
+    /// Reads an archive that is not compressed.
+    pub fn uncompressed(source: R, names: Names) -> Self {
+        let (global, content) = (Records::new(), Map::default());
+        Self { source, names, position: 0, stored: 0, padding: 0, content, global }
+    }
+
+    /// The next entry; what is left of the one before it is skipped. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Malformed`], [`LayerError::Source`].
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+        loop {
+            let rest = self.stored + self.padding;
+            self.skip(rest)?;
+            (self.stored, self.padding, self.content) = (0, 0, Map::default());
+            let Some(raw) = self.raw_entry()? else { return Ok(None) };
+            if let Some(entry) = self.interpret(raw)? {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
+    /// Gives the source back, positioned behind what was read.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+
+    /// One header with all that was written before it to extend it.
+    fn raw_entry(&mut self) -> Result<Option<Raw>, LayerError> {
+        let mut records = self.global.clone();
+        let mut extension = 0;
+        loop {
+            let Some(header) = self.header()? else { return Ok(None) };
+            let kind = header.entry_type().as_byte();
+            if !matches!(kind, b'x' | b'g' | b'L' | b'K') {
+                let position = self.position;
+                return Ok(Some(Raw { header, records, position }));
+            }
+            let size = header.entry_size().map_err(|_| self.malformed("a size is no number"))?;
+            extension += size;
+            if extension > MAX_EXTENSION {
+                return Err(self.malformed("a name or PAX header has more than 1 MiB"));
+            }
+            let mut content = vec![0; usize::try_from(size).expect("1 MiB at most")];
+            self.fill(&mut content)?;
+            self.skip(padding(size))?;
+            match kind {
+                b'L' => drop(records.insert(b"path".to_vec(), until_nul(&content).to_vec())),
+                b'K' => drop(records.insert(b"linkpath".to_vec(), until_nul(&content).to_vec())),
+                _ => {
+                    let into = if kind == b'g' { &mut self.global } else { &mut records };
+                    let decoded = pax::decode(&content, into);
+                    decoded.ok_or_else(|| self.malformed("a PAX record is malformed"))?;
+                }
+            }
+            if kind == b'g' {
+                let local = std::mem::replace(&mut records, self.global.clone());
+                records.extend(local);
+            }
+        }
+    }
+
+    /// The next header block; `None` at the end of the archive.
+    fn header(&mut self) -> Result<Option<tar::Header>, LayerError> {
+        let mut header = tar::Header::new_old();
+        let mut length = 0;
+        while length < BLOCK {
+            let count = read(&mut self.source, &mut header.as_mut_bytes()[length..])?;
+            if count == 0 {
+                break;
+            }
+            length += count;
+        }
+        self.position += length as u64;
+        // Some writers forget the two empty blocks at the end.
+        if length == 0 || (length == BLOCK && header.as_bytes().iter().all(|byte| *byte == 0)) {
+            return Ok(None);
+        }
+        if length < BLOCK {
+            return Err(self.malformed("the archive ends within a header"));
+        }
+        let bytes = header.as_bytes();
+        let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        let actual = sum(&bytes[..148]) + 8 * u32::from(b' ') + sum(&bytes[156..]);
+        if header.cksum().ok() != Some(actual) {
+            return Err(self.malformed("the checksum of a header is wrong"));
+        }
+        Ok(Some(header))
+    }
+
+    /// What the entry is; `None` if it is nothing that a file system could hold.
+    fn interpret(&mut self, raw: Raw) -> Result<Option<Entry>, LayerError> {
+        let kind = raw.header.entry_type().as_byte();
+        let size = raw.size().ok_or_else(|| self.malformed("a size is no number"))?;
+        // Only files have content. Other entries sometimes state a size all the same.
+        let stored = if matches!(kind, b'1'..=b'6') { 0 } else { size };
+        self.stored = stored;
+        self.padding = padding(stored);
+        let bad = |problem| LayerError::Malformed { position: raw.position, problem };
+        let mut name = raw.name();
+        if let Some((path, map)) = self.sparse_map(&raw)? {
+            name = path.unwrap_or(name);
+            self.content = map;
+        } else {
+            self.content = Map::whole(stored);
+        }
+        if name.contains(&0) {
+            return Err(bad("a name holds a zero byte"));
+        }
+        let mut path = ImagePath::new(&name);
+        let kind = match kind {
+            _ if name.is_empty() => return Err(bad("an entry has no name")),
+            b'0' | 0 | b'7' if name.ends_with(b"/") => Kind::Directory,
+            b'0' | 0 | b'7' | b'S' => Kind::File { size: self.content.size() },
+            b'1' => Kind::Hardlink { target: ImagePath::new(raw.link()) },
+            b'2' => Kind::Symlink { target: raw.link() },
+            b'3' | b'4' => raw.device().ok_or_else(|| bad("a device number is malformed"))?,
+            b'5' => Kind::Directory,
+            b'6' => Kind::Fifo,
+            // Volume labels, directory listings of incremental backups and the like.
+            _ => return Ok(None),
+        };
+        let kind = match self.as_whiteout(&mut path) {
+            Err(()) => return Ok(None),
+            Ok(marker) => marker.unwrap_or(kind),
+        };
+        if matches!(&kind, Kind::Symlink { target } if target.is_empty() || target.contains(&0)) {
+            return Err(bad("a symbolic link leads nowhere"));
+        }
+        raw.entry(path, kind).map(Some).ok_or_else(|| bad("a field of a header is no number"))
+    }
+
+    /// Reads `.wh.` names. The path becomes that of the hidden file. `Err` is an entry to skip.
+    fn as_whiteout(&self, path: &mut ImagePath) -> Result<Option<Kind>, ()> {
+        if self.names == Names::Plain {
+            return Ok(None);
+        }
+        let parent = path.parent().unwrap_or_else(ImagePath::root);
+        // Nothing can stand below a deleted file.
+        if whiteout::is_reserved(&parent) {
+            return Err(());
+        }
+        match whiteout::classify(path.name().unwrap_or_default()) {
+            Name::Present => Ok(None),
+            Name::Opaque => {
+                *path = parent;
+                Ok(Some(Kind::OpaqueWhiteout))
+            }
+            // `.wh..` and `.wh...` would hide the directory itself, or its parent.
+            Name::Bookkeeping | Name::Nameless | Name::Whiteout(b"." | b"..") => Err(()),
+            Name::Whiteout(hidden) => {
+                *path = parent.join(hidden);
+                Ok(Some(Kind::Whiteout))
+            }
+        }
+    }
+
+    /// The name and the map of a sparse file, in whichever of GNU tar's four ways.
+    fn sparse_map(&mut self, raw: &Raw) -> Result<Option<(Option<Vec<u8>>, Map)>, LayerError> {
+        let bad = |problem| LayerError::Malformed { position: raw.position, problem };
+        if raw.header.entry_type().as_byte() == b'S' {
+            let mut map = sparse::Builder::new(self.stored);
+            let mut more = map.old_gnu(&raw.header).ok_or_else(|| bad("a sparse map is broken"))?;
+            while more {
+                let mut block = [0; BLOCK];
+                self.fill(&mut block)?;
+                more = map.extension(&block).ok_or_else(|| bad("a sparse map is broken"))?;
+            }
+            return map
+                .finish()
+                .map(|map| Some((None, map)))
+                .ok_or_else(|| bad("a sparse map is broken"));
+        }
+        let text = |key: &str| raw.records.get(key.as_bytes());
+        let size = text("GNU.sparse.realsize").or_else(|| text("GNU.sparse.size"));
+        let Some(size) = size else { return Ok(None) };
+        let size = pax::number(size).ok_or_else(|| bad("a sparse map is broken"))?;
+        let map = match text("GNU.sparse.map") {
+            Some(map) => sparse::Builder::from_list(map, size, self.stored),
+            None if text("GNU.sparse.major").is_some_and(|major| major == b"1") => {
+                self.map_in_content(size)?
+            }
+            None => None,
+        };
+        let map = map.and_then(sparse::Builder::finish);
+        let map = map.ok_or_else(|| bad("a sparse map is broken"))?;
+        Ok(Some((text("GNU.sparse.name").cloned(), map)))
+    }
+
+    /// PAX sparse format 1.0: the map is text at the beginning of the content.
+    fn map_in_content(&mut self, size: u64) -> Result<Option<sparse::Builder>, LayerError> {
+        let mut text = Vec::new();
+        loop {
+            if self.stored < BLOCK as u64 || text.len() as u64 >= MAX_EXTENSION {
+                return Ok(None);
+            }
+            let mut block = [0; BLOCK];
+            self.fill(&mut block)?;
+            self.stored -= BLOCK as u64;
+            text.extend_from_slice(&block);
+            if let Some(list) = sparse::complete_list(&text) {
+                return Ok(sparse::Builder::from_list(&list, size, self.stored));
+            }
+        }
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), LayerError> {
+        let mut length = 0;
+        while length < buffer.len() {
+            match read(&mut self.source, &mut buffer[length..])? {
+                0 => return Err(self.malformed("the archive ends within an entry")),
+                count => length += count,
+            }
+        }
+        self.position += length as u64;
+        Ok(())
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<(), LayerError> {
+        let mut buffer = [0; 8192];
+        while count > 0 {
+            let length = usize::try_from(count).map_or(buffer.len(), |n| n.min(buffer.len()));
+            self.fill(&mut buffer[..length])?;
+            count -= length as u64;
+        }
+        Ok(())
+    }
+
+    fn malformed(&self, problem: &'static str) -> LayerError {
+        LayerError::Malformed { position: self.position, problem }
+    }
+}
+
+impl<R: Read> Read for LayerReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (zeros, length) = self.content.next(buffer.len());
+        if zeros {
+            buffer[..length].fill(0);
+            return Ok(length);
+        }
+        if length == 0 {
+            return Ok(0);
+        }
+        let count = self.source.read(&mut buffer[..length])?;
+        if count == 0 {
+            let text = "the archive ends within a file";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        self.content.advance(count as u64);
+        self.position += count as u64;
+        self.stored -= count as u64;
+        Ok(count)
+    }
+}
+
+fn read(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize, LayerError> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|source| LayerError::Source { source }),
+        }
+    }
+}
+
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A header, and the PAX records that override it.
+struct Raw {
+    header: tar::Header,
+    records: Records,
+    position: u64,
+}
+
+impl Raw {
+    fn name(&self) -> Vec<u8> {
+        let own = || self.header.path_bytes().into_owned();
+        self.records.get(&b"path"[..]).cloned().unwrap_or_else(own)
+    }
+
+    fn link(&self) -> Vec<u8> {
+        let own =
+            || self.header.link_name_bytes().map_or_else(Vec::new, std::borrow::Cow::into_owned);
+        self.records.get(&b"linkpath"[..]).cloned().unwrap_or_else(own)
+    }
+
+    /// A number from a PAX record, else from the header.
+    fn number(&self, key: &str, own: impl FnOnce() -> io::Result<u64>) -> Option<u64> {
+        match self.records.get(key.as_bytes()) {
+            Some(text) => pax::number(text),
+            None => own().ok(),
+        }
+    }
+
+    fn size(&self) -> Option<u64> {
+        // Sizes near 2^64 would overflow when they are padded.
+        self.number("size", || self.header.entry_size()).filter(|size| *size < 1 << 62)
+    }
+
+    fn device(&self) -> Option<Kind> {
+        let major = self.header.device_major().ok()??;
+        let minor = self.header.device_minor().ok()??;
+        Some(if self.header.entry_type().as_byte() == b'3' {
+            Kind::CharDevice { major, minor }
+        } else {
+            Kind::BlockDevice { major, minor }
+        })
+    }
+
+    fn mtime(&self) -> Option<Timestamp> {
+        match self.records.get(&b"mtime"[..]) {
+            Some(text) => pax::decode_time(text),
+            // GNU tar writes times before 1970 as a negative binary number.
+            None => Some(Timestamp::from_seconds(self.header.mtime().ok()?.cast_signed())),
+        }
+    }
+
+    fn entry(&self, path: ImagePath, kind: Kind) -> Option<Entry> {
+        let id = |number: Option<u64>| u32::try_from(number?).ok();
+        let mut xattrs = BTreeMap::new();
+        for (key, value) in &self.records {
+            if let Some(name) = key.strip_prefix(pax::XATTR) {
+                xattrs.insert(name.to_vec(), value.clone());
+            }
+        }
+        Some(Entry {
+            path,
+            kind,
+            mode: self.header.mode().ok()? & 0o7777,
+            uid: id(self.number("uid", || self.header.uid()))?,
+            gid: id(self.number("gid", || self.header.gid()))?,
+            mtime: self.mtime()?,
+            xattrs,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Remarks: BuildKit's checks, by their names and in their words (rule A163).
+//!
+//! Here are the checks that follow from planning. What can be seen in the text alone is the parser's.
+
+use crate::dockerfile::{Dockerfile, Warning, nearest};
+use crate::oci::Platform;
+use crate::plan::graph::{Graph, Node, Origin};
+use crate::plan::scope::Scope;
+use crate::plan::{PlanError, PlanErrorKind};
+
+/// All remarks that the Dockerfile wants to hear, in the order of its lines (rule A164).
+///
+/// # Errors
+///
+/// With `# check=error=true`, each of them.
+pub(crate) fn wanted(
+    dockerfile: &Dockerfile,
+    planned: Vec<Warning>,
+) -> Result<Vec<Warning>, Vec<PlanError>> {
+    let planned = planned.into_iter().filter(|it| dockerfile.checks.wants(it.rule, it.span));
+    let mut warnings: Vec<Warning> = dockerfile.warnings.iter().cloned().chain(planned).collect();
+    warnings.sort_by_key(|warning| warning.span.start);
+    if warnings.is_empty() || !dockerfile.checks.fatal {
+        return Ok(warnings);
+    }
+    let violation =
+        |it: Warning| PlanErrorKind::Violation { rule: it.rule, message: it.message }.at(it.span);
+    Err(warnings.into_iter().map(violation).collect())
+}
+
+/// `InvalidBaseImagePlatform` (rule A060).
+pub(crate) fn of_base(graph: &Graph<'_>, node: &Node<'_>, actual: &Platform) -> Option<Warning> {
+    let Origin::Image(base) = &node.base else { return None };
+    let (expected, actual) = (base.platform.normalised(), actual.normalised());
+    if expected.os == actual.os && expected.architecture == actual.architecture {
+        return None;
+    }
+    let lookup = |name: &str| graph.globals.get(name).map(str::to_owned);
+    let name = node.stage.from.image.expand(&lookup).unwrap_or_default();
+    let message = format!(
+        "Base image {name} was pulled with platform \"{actual}\", expected \"{expected}\" for current build"
+    );
+    Some(Warning { rule: "InvalidBaseImagePlatform", message, span: node.stage.from.span })
+}
+
+/// `JSONArgsRecommended`
+pub(crate) fn json_recommended(keyword: &str) -> String {
+    format!(
+        "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
+    )
+}
+
+/// `WorkdirRelativePath`
+pub(crate) fn relative_workdir(path: &str) -> String {
+    format!("Relative workdir {path:?} can have unexpected results if the base image changes")
+}
+
+/// `ExposeProtoCasing`
+pub(crate) fn protocol_casing(protocol: &str) -> String {
+    format!("Defined protocol '{protocol}' in EXPOSE instruction should be lowercase")
+}
+
+/// `ExposeInvalidFormat`
+pub(crate) fn expose_host(port: &str) -> String {
+    format!(
+        "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+    )
+}
+
+/// `SecretsUsedInArgOrEnv`
+pub(crate) fn secret(keyword: &str, name: &str) -> String {
+    format!("Do not use ARG or ENV instructions for sensitive data ({keyword} {name:?})")
+}
+
+/// Whether one of the name's words says that the value is a secret.
+pub(crate) fn looks_secret(name: &str) -> bool {
+    const SECRET: [&str; 10] = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    const HARMLESS: [&str; 3] = ["public", "file", "version"];
+    let name = name.to_ascii_lowercase();
+    let has = |words: &[&str]| name.split('_').any(|word| words.contains(&word));
+    has(&SECRET) && !has(&HARMLESS)
+}
+
+/// `UndefinedVar`
+pub(crate) fn undefined(name: &str, scope: &Scope) -> String {
+    let nearest = nearest(name, &scope.names().collect::<Vec<_>>());
+    let suggestion = nearest.map(|it| format!(" (did you mean ${it}?)")).unwrap_or_default();
+    format!("Usage of undefined variable '${name}'{suggestion}")
+}
+
+/// Whether `$name` or `${name}` stands in the text. `${name:-x}` expects that there is no value.
+pub(crate) fn is_plain_use(text: &str, name: &str) -> bool {
+    let is_name = |c: char| c == '_' || c.is_alphanumeric();
+    text.match_indices('$').any(|(at, _)| {
+        let rest = &text[at + 1..];
+        match rest.strip_prefix('{') {
+            Some(braced) => braced.strip_prefix(name).is_some_and(|rest| rest.starts_with('}')),
+            None => rest.strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_name)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a163_secrets_are_known_by_a_word_of_their_name() {
+        let check = |name: &str, expected| assert_eq!(looks_secret(name), expected, "{name}");
+        check("DATABASE_PASSWORD", true);
+        check("api_key", true);
+        check("AUTH", true);
+        check("KEYBOARD", false);
+        check("PUBLIC_KEY", false);
+        check("TOKEN_FILE", false);
+    }
+
+    #[test]
+    fn a163_a_variable_with_a_default_may_be_undefined() {
+        let check = |text: &str, expected| assert_eq!(is_plain_use(text, "X"), expected, "{text}");
+        check("a$X", true);
+        check("${X}", true);
+        check("$X/y", true);
+        check("$XY", false);
+        check("${X:-y}", false);
+        check("X", false);
+    }
+}

@@ -1,0 +1,11 @@
+//! ONBUILD triggers: from stored text to an instruction (rules A095, A099).
+
+use crate::dockerfile::{Instruction, Source, parse_instruction};
+use crate::plan::PlanErrorKind;
+
+/// Parses the trigger of a base. Its spans are places in the trigger, not in the Dockerfile.
+pub(crate) fn parse(trigger: &str) -> Result<Instruction, Vec<PlanErrorKind>> {
+    let error = |kind| PlanErrorKind::Trigger { trigger: trigger.to_owned(), kind };
+    parse_instruction(&Source::new("ONBUILD", trigger))
+        .map_err(|errors| errors.into_iter().map(|it| error(it.kind)).collect())
+}

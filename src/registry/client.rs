@@ -1,0 +1,357 @@
+//! The client: one request to a registry, with the right protocol, name and proof of identity.
+//!
+//! Every request of the other files goes through `call`. Which requests make a pull or a push is
+//! their subject.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{
+    Method, StatusCode,
+    header::{HeaderMap, WARNING},
+};
+
+use crate::http::{Http, HttpConfig, HttpError, Request, Response, Retry, same_origin};
+use crate::oci::Reference;
+use crate::registry::answer::{Answer, warning_text};
+use crate::registry::credential::CredentialSources;
+use crate::registry::endpoint::{Endpoint, Mirror, Transport};
+use crate::registry::error::{Login, Misbehaviour, RegistryError};
+use crate::registry::host::Host;
+use crate::registry::scope::Scopes;
+
+/// The most that is read of the body of an error (rule B091).
+const MAX_ERROR: u64 = 64 * 1024;
+
+/// How a client is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Hosts to ask before the registry itself, for pulls, in this order.
+    pub mirrors: Vec<Mirror>,
+    /// Registries, as `host` or `host:port`, whose certificates are taken as they come, and that
+    /// may speak plain HTTP (rule B008).
+    pub insecure: Vec<String>,
+    /// Where credentials are kept.
+    pub credentials: CredentialSources,
+    /// Certificates in PEM to trust besides the system's.
+    pub authorities: Vec<Vec<u8>>,
+    /// When to try again.
+    pub retry: Retry,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long nothing at all may move before an exchange is given up.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let http = HttpConfig::default();
+        Self {
+            mirrors: Vec::new(),
+            insecure: Vec::new(),
+            credentials: CredentialSources::default(),
+            authorities: http.authorities,
+            retry: http.retry,
+            connect_timeout: http.connect_timeout,
+            idle_timeout: http.idle_timeout,
+        }
+    }
+}
+
+/// A client of any number of registries. It remembers what it learns about each.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) http: Http,
+    mirrors: Vec<Mirror>,
+    pub(crate) insecure: BTreeSet<String>,
+    pub(crate) credentials: Arc<CredentialSources>,
+    hosts: Mutex<BTreeMap<String, Arc<Host>>>,
+    warnings: Mutex<Warnings>,
+    /// Mirrors that could not be reached. They are not asked again.
+    unreachable: Mutex<BTreeSet<String>>,
+}
+
+/// Each warning is given once.
+#[derive(Debug, Default)]
+struct Warnings {
+    fresh: Vec<String>,
+    given: BTreeSet<String>,
+}
+
+/// What a request is for.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) scopes: Scopes,
+    /// What it is about, for errors: `docker.io/library/python:3`.
+    pub(crate) subject: String,
+    pub(crate) patience: Patience,
+}
+
+/// What to do when a host is in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Try again, as the configuration says.
+    Retry,
+    /// Give up: there is another host to ask (rule B097).
+    Once,
+}
+
+impl Client {
+    /// Makes a client. Contacts nobody.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a certificate in `config` is not one.
+    pub fn new(config: Config) -> Result<Self, RegistryError> {
+        let insecure: BTreeSet<String> = config.insecure.into_iter().collect();
+        let http = HttpConfig {
+            insecure: insecure.clone(),
+            authorities: config.authorities,
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            retry: config.retry,
+        };
+        Ok(Self {
+            http: Http::new(http).map_err(|source| RegistryError::Setup { source })?,
+            mirrors: config.mirrors,
+            insecure,
+            credentials: Arc::new(config.credentials),
+            hosts: Mutex::default(),
+            warnings: Mutex::default(),
+            unreachable: Mutex::default(),
+        })
+    }
+
+    /// What registries have warned of, and which mirrors failed, since the last call. Each text is
+    /// given once.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut locked(&self.warnings).fresh)
+    }
+
+    pub(crate) fn warn(&self, text: String) {
+        let mut warnings = locked(&self.warnings);
+        if warnings.given.insert(text.clone()) {
+            warnings.fresh.push(text);
+        }
+    }
+
+    /// The registry that `reference` names, mirrors apart.
+    pub(crate) fn registry(&self, reference: &Reference) -> Endpoint {
+        Endpoint::registry(reference, &self.insecure)
+    }
+
+    /// Who can be asked for what `reference` names, in order: mirrors, then the registry (B113).
+    pub(crate) fn sources(&self, reference: &Reference) -> Vec<Endpoint> {
+        let unreachable = locked(&self.unreachable);
+        let mirrors = self.mirrors.iter().filter_map(|it| it.endpoint(reference, &self.insecure));
+        let alive = mirrors.filter(|endpoint| !unreachable.contains(&endpoint.host));
+        alive.chain([self.registry(reference)]).collect()
+    }
+
+    /// Decides whether the next source may be asked after `error` at `endpoint`: yes, or the error.
+    pub(crate) fn give_up_on(
+        &self,
+        endpoint: &Endpoint,
+        patience: Patience,
+        error: RegistryError,
+    ) -> Result<(), RegistryError> {
+        if patience == Patience::Retry || error.is_fatal() {
+            return Err(error);
+        }
+        match &error {
+            // A mirror need not have everything.
+            RegistryError::NotFound { .. } => return Ok(()),
+            RegistryError::Unreachable { .. } => {
+                locked(&self.unreachable).insert(endpoint.host.clone());
+            }
+            _ => {}
+        }
+        let causes = std::iter::successors(std::error::Error::source(&error), |it| it.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        self.warn(format!("the mirror {} is passed over: {error}{causes}", endpoint.name));
+        Ok(())
+    }
+
+    /// What is known of the host of `endpoint`.
+    pub(crate) fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
+        let key = format!("{:?} {}", endpoint.transport, endpoint.host);
+        Arc::clone(locked(&self.hosts).entry(key).or_default())
+    }
+
+    /// A request for `path` at the host of `endpoint`.
+    pub(crate) fn request(
+        &self,
+        call: &Call<'_>,
+        method: Method,
+        path: &str,
+    ) -> Result<Request, RegistryError> {
+        let endpoint = call.endpoint;
+        let scheme = match endpoint.transport {
+            Transport::Https => "https",
+            Transport::Http => "http",
+            Transport::HttpsThenHttp => self.host(endpoint).scheme().unwrap_or("https"),
+        };
+        let url = endpoint.url(scheme, path);
+        let url = url.ok_or_else(|| {
+            let bad = Misbehaviour::BadUrl(format!("{scheme}://{}{path}", endpoint.host));
+            call.misbehaved(bad)
+        })?;
+        Ok(Request::new(method, url))
+    }
+
+    /// Sends `request`, with what proof of identity the host is known to want. If it wants another
+    /// one, gets that and sends the request again, once (rules B020, B031 to B033).
+    pub(crate) async fn call(
+        &self,
+        call: &Call<'_>,
+        mut request: Request,
+    ) -> Result<Response, RegistryError> {
+        let grant = self.grant(call, &request.url).await?;
+        request.authorization = grant.as_ref().map(|grant| grant.header.clone());
+        let response = self.deliver(call, &mut request).await?;
+        // What another host wants, where a redirect led to, is not for us to show (rule B016).
+        let asks_us = response.status() == StatusCode::UNAUTHORIZED
+            && same_origin(response.url(), &request.url);
+        if !asks_us {
+            return Ok(response);
+        }
+        let grant = self.renew(call, response, grant.as_ref(), &request.url).await?;
+        request.authorization = Some(grant.header.clone());
+        let response = self.deliver(call, &mut request).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(call.unauthorized(grant.login, self.answer(response).await));
+        }
+        Ok(response)
+    }
+
+    /// Sends `request` as it is, over plain HTTP if the host is one that may, and must.
+    pub(crate) async fn deliver(
+        &self,
+        call: &Call<'_>,
+        request: &mut Request,
+    ) -> Result<Response, RegistryError> {
+        let host = self.host(call.endpoint);
+        let undecided = call.endpoint.transport == Transport::HttpsThenHttp
+            && host.scheme().is_none()
+            && request.url.scheme() == "https";
+        if undecided {
+            match self.exchange(call, request, self.http.retry().once()).await {
+                Err(RegistryError::Unreachable { source, .. }) if may_be_plain(&source) => {
+                    let path = match request.url.query() {
+                        None => request.url.path().to_owned(),
+                        Some(query) => format!("{}?{query}", request.url.path()),
+                    };
+                    request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
+                }
+                Err(error) => return Err(error),
+                Ok(response) => {
+                    host.set_scheme("https");
+                    return Ok(response);
+                }
+            }
+        }
+        let response = self.exchange(call, request, self.http.retry()).await?;
+        if undecided {
+            host.set_scheme("http");
+        }
+        Ok(response)
+    }
+
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        request: &Request,
+        retry: Retry,
+    ) -> Result<Response, RegistryError> {
+        let response = self.send(request, retry, call.patience).await;
+        let response = response.map_err(|source| call.unreachable(source))?;
+        for text in response.headers().get_all(WARNING).iter().filter_map(|it| it.to_str().ok()) {
+            if let Some(text) = warning_text(text) {
+                self.warn(format!("{} warns: {text}", call.endpoint.name));
+            }
+        }
+        Ok(response)
+    }
+
+    /// Sends a request to any host: a registry, its token server, or the storage behind it.
+    pub(crate) async fn send(
+        &self,
+        request: &Request,
+        retry: Retry,
+        patience: Patience,
+    ) -> Result<Response, HttpError> {
+        let retry = if patience == Patience::Once { retry.once() } else { retry };
+        let is_final = |status, _: &HeaderMap, body: &[u8]| {
+            status == StatusCode::TOO_MANY_REQUESTS && Answer::parse(body).is_long_limit()
+        };
+        self.http.send_retrying(request, retry, is_final).await
+    }
+
+    /// The error that an answer of an unwelcome status is.
+    pub(crate) async fn failure(&self, call: &Call<'_>, response: Response) -> RegistryError {
+        let status = response.status();
+        let login = self.host(call.endpoint).login();
+        let answer = self.answer(response).await;
+        call.failure(status, login, answer)
+    }
+
+    /// What the body of an error says.
+    pub(crate) async fn answer(&self, response: Response) -> Answer {
+        Answer::parse(&response.beginning(MAX_ERROR).await)
+    }
+}
+
+/// Whether a host that may speak plain HTTP seems to do so. A certificate that is not trusted is
+/// proof of the contrary.
+fn may_be_plain(error: &HttpError) -> bool {
+    matches!(
+        error,
+        HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Timeout { .. }
+    )
+}
+
+impl Call<'_> {
+    /// What the registry is called.
+    fn name(&self) -> String {
+        self.endpoint.name.clone()
+    }
+
+    pub(crate) fn unreachable(&self, source: HttpError) -> RegistryError {
+        RegistryError::Unreachable { host: self.name(), source }
+    }
+
+    pub(crate) fn misbehaved(&self, source: Misbehaviour) -> RegistryError {
+        RegistryError::Misbehaved { host: self.name(), subject: self.subject.clone(), source }
+    }
+
+    pub(crate) fn unauthorized(&self, login: Login, answer: Answer) -> RegistryError {
+        let subject = self.subject.clone();
+        RegistryError::Unauthorized { host: self.name(), subject, login, answer }
+    }
+
+    /// The error that a status means.
+    pub(crate) fn failure(
+        &self,
+        status: StatusCode,
+        login: Login,
+        answer: Answer,
+    ) -> RegistryError {
+        let (host, subject) = (self.name(), self.subject.clone());
+        match status.as_u16() {
+            401 => RegistryError::Unauthorized { host, subject, login, answer },
+            403 => RegistryError::Denied { host, subject, answer },
+            404 => RegistryError::NotFound { host, subject, answer },
+            429 => RegistryError::RateLimited { host, login, answer },
+            408 | 499 | 500..=599 => RegistryError::Unavailable { host, subject, status, answer },
+            _ => RegistryError::Rejected { host, subject, status, answer },
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,322 @@
+//! Blobs on their way out: not at all if they are there, mounted if a neighbour has them, else sent
+//! whole from a file.
+//!
+//! One POST and one PUT, never in chunks: registries disagree about those more than about anything
+//! else (B075 to B077). A PUT that breaks begins a new session, since how much of the old one
+//! survived is told by few registries reliably. Rules B065 to B081.
+
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+
+use crate::http::{Body, FileBody, Place, Refused, Request, Response, check_private};
+use crate::http::{resolve, same_origin};
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::registry::client::{Call, Client, Patience};
+use crate::registry::endpoint::Endpoint;
+use crate::registry::error::{Misbehaviour, RegistryError};
+use crate::registry::scope::Scopes;
+
+/// What a registry says to a blob that it is offered.
+#[derive(Debug)]
+pub enum Offer {
+    /// It has it.
+    Existing,
+    /// It has taken it over from the other repository.
+    Mounted,
+    /// It wants it. Hand this to [`Client::upload`].
+    Wanted(Session),
+}
+
+/// An upload that may have begun already: a mount that failed leaves one (rule B066).
+#[derive(Debug)]
+pub struct Session(Option<Url>);
+
+impl Client {
+    /// Offers a blob to the repository of `target`: perhaps it is there, perhaps it can be mounted
+    /// from the repository of `from`, which must be on the same registry.
+    ///
+    /// A mount that fails is no error: the blob can be sent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the registry cannot be reached or refuses access.
+    pub async fn offer(
+        &self,
+        target: &Reference,
+        blob: &Descriptor,
+        from: Option<&Reference>,
+    ) -> Result<Offer, RegistryError> {
+        let endpoint = self.registry(target);
+        let call = push_call(&endpoint, blob);
+        if self.has_blob(&call, blob).await? {
+            return Ok(Offer::Existing);
+        }
+        match from.filter(|from| is_neighbour(from, target)) {
+            Some(from) => Ok(self.mount(&endpoint, blob, from).await),
+            None => Ok(Offer::Wanted(Session(None))),
+        }
+    }
+
+    /// Sends a blob that the registry wants.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the registry refuses it, or connections break again and again.
+    pub async fn upload(
+        &self,
+        target: &Reference,
+        blob: &Descriptor,
+        content: &FileBody,
+        session: Session,
+    ) -> Result<(), RegistryError> {
+        let endpoint = self.registry(target);
+        let call = push_call(&endpoint, blob);
+        let retry = self.http.retry();
+        let mut location = session.0;
+        for attempt in 0.. {
+            let to = match location.take() {
+                Some(location) => location,
+                None => self.begin_upload(&call).await?,
+            };
+            let error = match self.send_blob(&call, blob, content, &to).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !retry.allows(attempt + 1) || !is_restartable(&error) {
+                self.abandon(&call, &to).await;
+                return Err(error);
+            }
+            tokio::time::sleep(retry.delay(attempt)).await;
+            // All of it may have arrived, and only the answer been lost.
+            if self.has_blob(&call, blob).await? {
+                return Ok(());
+            }
+        }
+        unreachable!("the number of attempts is finite")
+    }
+
+    async fn has_blob(&self, call: &Call<'_>, blob: &Descriptor) -> Result<bool, RegistryError> {
+        let path = call.endpoint.path(&format!("blobs/{}", blob.digest));
+        let request = self.request(call, Method::HEAD, &path)?;
+        let response = self.call(call, request).await?;
+        match response.status().as_u16() {
+            200..=299 => Ok(true),
+            408 | 429 | 499.. => Err(self.failure(call, response).await),
+            // Some registries refuse a HEAD to those who may only push. The POST will tell.
+            _ => Ok(false),
+        }
+    }
+
+    async fn mount(&self, endpoint: &Endpoint, blob: &Descriptor, from: &Reference) -> Offer {
+        let source = from.repository();
+        let call = Call {
+            scopes: Scopes::push(&endpoint.repository).and_pull(source),
+            patience: Patience::Once,
+            ..push_call(endpoint, blob)
+        };
+        let path = endpoint.path(&format!("blobs/uploads/?mount={}&from={source}", blob.digest));
+        let Ok(request) = self.request(&call, Method::POST, &path) else {
+            return Offer::Wanted(Session(None));
+        };
+        // Whatever goes wrong: the token server may not give out two scopes, the registry may not
+        // know mounting or may answer it with any status. The upload does not depend on it (B066).
+        match self.call(&call, request).await {
+            Ok(response) if response.status() == StatusCode::CREATED => Offer::Mounted,
+            Ok(response) if response.status() == StatusCode::ACCEPTED => {
+                Offer::Wanted(Session(location(&call, &response).ok()))
+            }
+            _ => Offer::Wanted(Session(None)),
+        }
+    }
+
+    /// Begins a session, and says where it goes on.
+    async fn begin_upload(&self, call: &Call<'_>) -> Result<Url, RegistryError> {
+        let request = self.request(call, Method::POST, &call.endpoint.path("blobs/uploads/"))?;
+        let response = self.call(call, request).await?;
+        if !matches!(response.status().as_u16(), 200..=202 | 204) {
+            return Err(self.failure(call, response).await);
+        }
+        location(call, &response)
+    }
+
+    async fn send_blob(
+        &self,
+        call: &Call<'_>,
+        blob: &Descriptor,
+        content: &FileBody,
+        to: &Url,
+    ) -> Result<(), RegistryError> {
+        let once = Call { scopes: call.scopes.clone(), ..push_call(call.endpoint, blob) };
+        let once = Call { patience: Patience::Once, ..once };
+        let request = Request::new(Method::PUT, with_digest(to, &blob.digest))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .body(Body::File(content.clone()));
+        let response = if self.is_ours(call, to)? {
+            self.call(&once, request).await?
+        } else {
+            // Signed storage: its URL is the proof, and ours would be refused (rule B070).
+            let sent = self.send(&request, self.http.retry(), Patience::Once).await;
+            sent.map_err(|source| call.unreachable(source))?
+        };
+        if matches!(response.status().as_u16(), 200..=202 | 204) {
+            return Ok(());
+        }
+        Err(self.failure(call, response).await)
+    }
+
+    /// Whether a URL belongs to the registry itself.
+    fn is_ours(&self, call: &Call<'_>, url: &Url) -> Result<bool, RegistryError> {
+        Ok(same_origin(&self.request(call, Method::GET, "/v2/")?.url, url))
+    }
+
+    /// Tells the registry that a session is over. Nothing depends on it (rule B079).
+    async fn abandon(&self, call: &Call<'_>, session: &Url) {
+        if !self.is_ours(call, session).unwrap_or(false) {
+            return;
+        }
+        let mut request = Request::new(Method::DELETE, session.clone());
+        if let Ok(grant) = self.grant(call, session).await {
+            request.authorization = grant.map(|grant| grant.header);
+        }
+        let _ = self.send(&request, self.http.retry(), Patience::Once).await;
+    }
+}
+
+fn push_call<'a>(endpoint: &'a Endpoint, blob: &Descriptor) -> Call<'a> {
+    Call {
+        endpoint,
+        scopes: Scopes::push(&endpoint.repository),
+        subject: format!("{}/{}@{}", endpoint.name, endpoint.repository, blob.digest),
+        patience: Patience::Retry,
+    }
+}
+
+/// Whether a blob can be mounted from one to the other: same registry, another repository.
+fn is_neighbour(from: &Reference, target: &Reference) -> bool {
+    from.registry() == target.registry() && from.repository() != target.repository()
+}
+
+/// Whether a new session may do what this one did not.
+fn is_restartable(error: &RegistryError) -> bool {
+    match error {
+        // The session is lost (rule B078).
+        RegistryError::NotFound { .. } => true,
+        RegistryError::Rejected { status, answer, .. } => {
+            *status == StatusCode::RANGE_NOT_SATISFIABLE
+                || answer.has_code("BLOB_UPLOAD_INVALID")
+                || answer.has_code("BLOB_UPLOAD_UNKNOWN")
+        }
+        other => other.is_transient(),
+    }
+}
+
+/// Where an upload goes on, according to `response`.
+fn location(call: &Call<'_>, response: &Response) -> Result<Url, RegistryError> {
+    let header = response.headers().get("location");
+    let header = header.ok_or_else(|| call.misbehaved(Misbehaviour::NoLocation))?;
+    let text = String::from_utf8_lossy(header.as_bytes());
+    session_url(response.url(), &text)
+        .map_err(|source| call.misbehaved(Misbehaviour::BadLocation(source)))
+}
+
+/// Resolves a `Location` against the URL that answered with it (rules B069 to B071).
+fn session_url(answered: &Url, location: &str) -> Result<Url, Refused> {
+    let mut url = resolve(answered, location)?;
+    if answered.scheme() == "https" && url.scheme() == "http" {
+        // A registry that does not know of the TLS proxy before it means itself.
+        let is_itself = url.host_str() == answered.host_str() && url.port() == answered.port();
+        if !is_itself || url.set_scheme("https").is_err() {
+            return Err(Refused::Downgrade(Place::of(&url)));
+        }
+    }
+    check_private(answered, &url)?;
+    Ok(url)
+}
+
+/// Adds the digest to a session's URL, and leaves the rest as it is: it may be signed (B069).
+fn with_digest(session: &Url, digest: &Digest) -> Url {
+    let mut url = session.clone();
+    let added = format!("digest=sha256%3A{}", digest.hex());
+    let query = match session.query() {
+        None | Some("") => added,
+        Some(query) => format!("{}&{added}", query.trim_end_matches('&')),
+    };
+    url.set_query(Some(&query));
+    url.set_fragment(None);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POSTED: &str = "https://r.example/v2/a/b/blobs/uploads/";
+
+    #[test]
+    fn b069_b071_locations_of_real_registries() {
+        let check = |posted: &str, location: &str, expected: &str| {
+            let url = session_url(&posted.parse().expect(posted), location);
+            assert_eq!(url.map(String::from), Ok(expected.to_owned()), "{location}");
+        };
+        check(
+            POSTED,
+            "/v2/a/b/blobs/uploads/1?_state=x%2F%3D",
+            "https://r.example/v2/a/b/blobs/uploads/1?_state=x%2F%3D",
+        );
+        check(POSTED, "1", "https://r.example/v2/a/b/blobs/uploads/1");
+        check(POSTED, "https://r.example:443/u/1", "https://r.example/u/1");
+        check(POSTED, "https://storage.example/u?sig=1", "https://storage.example/u?sig=1");
+        check(POSTED, "http://r.example/u/1", "https://r.example/u/1");
+        check(
+            "https://r.example:8443/v2/",
+            "http://r.example:8443/u/1",
+            "https://r.example:8443/u/1",
+        );
+        check(
+            "http://127.0.0.1:5000/v2/",
+            "http://127.0.0.1:5000/u/1",
+            "http://127.0.0.1:5000/u/1",
+        );
+    }
+
+    #[test]
+    fn b015_b070_locations_that_are_refused() {
+        let posted = POSTED.parse().expect("a URL");
+        for location in [
+            "http://storage.example/u",
+            "http://r.example:8080/u",
+            "https://10.0.0.1/u",
+            "https://169.254.169.254/u",
+            "ftp://r.example/u",
+        ] {
+            assert!(session_url(&posted, location).is_err(), "{location}");
+        }
+    }
+
+    #[test]
+    fn b069_the_digest_is_added_and_nothing_else_changes() {
+        let digest = Digest::of("");
+        let check = |session: &str, before: &str| {
+            let url = with_digest(&session.parse().expect(session), &digest);
+            assert_eq!(url.as_str(), format!("{before}digest=sha256%3A{}", digest.hex()));
+        };
+        check("https://r/u/1", "https://r/u/1?");
+        check("https://r/u/1?", "https://r/u/1?");
+        check("https://r/u/1?_state=a%2Fb%3D&x=%7e", "https://r/u/1?_state=a%2Fb%3D&x=%7e&");
+        check("https://r/u/1?a=b+c&", "https://r/u/1?a=b+c&");
+    }
+
+    #[test]
+    fn b067_only_a_neighbour_is_mounted_from() {
+        let check = |from: &str, target: &str, expected| {
+            let parse = |text: &str| text.parse::<Reference>().expect(text);
+            assert_eq!(is_neighbour(&parse(from), &parse(target)), expected, "{from} {target}");
+        };
+        check("r.example/a:1", "r.example/b:1", true);
+        check("r.example/a:1", "r.example/a:2", false);
+        check("s.example/a:1", "r.example/b:1", false);
+        check("python", "index.docker.io/me/x", true);
+    }
+}

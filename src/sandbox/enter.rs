@@ -1,0 +1,236 @@
+//! Getting into a position to run steps, whoever this process belongs to.
+//!
+//! Root with `CAP_SYS_ADMIN` is in it already. Anybody else needs a user namespace: with a range
+//! of ids where `/etc/subuid` lends one (or, for a container's root, all the ids that there are),
+//! or else with one id. What works is found out by doing it in a process that is thrown away: on
+//! some machines a namespace can be made but nothing can be done in it.
+//!
+//! A process can enter a user namespace only while it has one thread.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use rustix::fs::Mode;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, WaitOptions};
+use rustix::thread::UnshareFlags;
+
+use crate::sandbox::idmap::{IdMap, lent, name_of};
+use crate::sandbox::{EnterError, OneId, Refusal, Sandbox, filesystem};
+use crate::sys::namespace::unshare;
+use crate::sys::process::{fork_with, require_one_thread};
+
+/// Readable by all, writable by the owner: what an image's files look like by default.
+pub(super) fn set_umask() {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+}
+
+/// Gets this process into a position to run steps: as root of a user namespace, if it is not
+/// root already. Sets the umask to 022.
+///
+/// Call it before any thread is started. If it fails the process is as it was, and can do
+/// everything but run steps.
+///
+/// # Errors
+///
+/// Fails if this process has more than one thread, or if the machine does not let it make the
+/// namespaces.
+pub fn enter() -> Result<Sandbox, EnterError> {
+    set_umask();
+    require_one_thread().map_err(EnterError::Threads)?;
+    let uid = rustix::process::geteuid().as_raw();
+    if uid == 0 && try_to_mount(UnshareFlags::empty())?.is_ok() {
+        return Ok(Sandbox::here(None, None));
+    }
+    if let Err((made_namespace, source)) = try_to_mount(UnshareFlags::NEWUSER)? {
+        let is_root = uid == 0;
+        return Err(EnterError::Refused {
+            refusal: Refusal::find(made_namespace, &source),
+            is_root,
+            source,
+        });
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = name_of(&passwd, uid).map(str::to_owned);
+    let why_one = enter_user_namespace(uid, name.as_deref()).map_err(EnterError::Map)?;
+    Ok(Sandbox::here(Some(name.unwrap_or_else(|| format!("uid {uid}"))), why_one))
+}
+
+/// Tries, in a process of its own, to make namespaces with `more` and to mount something.
+///
+/// The inner error says whether the namespaces were made, and what the kernel said.
+fn try_to_mount(more: UnshareFlags) -> Result<Result<(), (bool, io::Error)>, EnterError> {
+    let (result, telling) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|error| EnterError::Try(error.into()))?;
+    let pid = fork_with(|| {
+        let Err((made, error)) = mount_something(more) else { return 0 };
+        let errno = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
+        let _ = File::from(telling).write_all(&[&[u8::from(made)], errno.as_slice()].concat());
+        1
+    })
+    .map_err(EnterError::Try)?;
+    // Both copies of this end must be closed for the pipe to end.
+    let mut said = [0; 5];
+    let code = exit_code(pid).map_err(EnterError::Try)?;
+    if code == Some(0) {
+        return Ok(Ok(()));
+    }
+    File::from(result).read_exact(&mut said).map_err(EnterError::Try)?;
+    let [made, errno @ ..] = said;
+    Ok(Err((made != 0, io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))))
+}
+
+fn mount_something(more: UnshareFlags) -> Result<(), (bool, io::Error)> {
+    let (uid, gid) = own_ids();
+    let made_user = more.contains(UnshareFlags::NEWUSER);
+    unshare(more).map_err(|error| (false, error))?;
+    if made_user {
+        write_single(uid, gid).map_err(|error| (true, error))?;
+    }
+    let inside = || {
+        unshare(UnshareFlags::NEWNS | UnshareFlags::NEWPID)?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        filesystem::new("tmpfs", &[], MountAttrFlags::empty())
+    };
+    inside().map(drop).map_err(|error| (made_user, error))
+}
+
+/// Enters a user namespace with as many ids as can be had; says why if it is one.
+fn enter_user_namespace(uid: u32, name: Option<&str>) -> io::Result<Option<OneId>> {
+    let (own_uid, own_gid) = own_ids();
+    let why_one = match maps(uid, own_gid, name) {
+        Err(why) => {
+            unshare(UnshareFlags::NEWUSER)?;
+            why
+        }
+        Ok(maps) => match enter_with(maps)? {
+            Ok(()) => return Ok(None),
+            Err(why) => why,
+        },
+    };
+    write_single(own_uid, own_gid)?;
+    Ok(Some(why_one))
+}
+
+/// The ids to ask for, and by which way.
+struct Maps {
+    uids: IdMap,
+    gids: IdMap,
+    /// Written by a process that has the right to, or else by the setuid helpers.
+    directly: bool,
+}
+
+fn maps(uid: u32, gid: u32, name: Option<&str>) -> Result<Maps, OneId> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    if uid == 0 {
+        let all = |path| IdMap::parse(&read(path)).same_below();
+        let (uids, gids) = (all("/proc/self/uid_map"), all("/proc/self/gid_map"));
+        return Ok(Maps { uids, gids, directly: true });
+    }
+    let find = |file: &'static str, own| {
+        let lent = lent(&read(file), name, uid);
+        if lent.is_empty() {
+            let user = name.map_or_else(|| uid.to_string(), str::to_owned);
+            return Err(OneId::NotLent { file, user });
+        }
+        Ok(IdMap::with_lent(own, &lent))
+    };
+    let (uids, gids) = (find("/etc/subuid", uid)?, find("/etc/subgid", gid)?);
+    Ok(Maps { uids, gids, directly: false })
+}
+
+/// Enters a user namespace while a process outside of it, started before, writes its maps.
+fn enter_with(maps: Maps) -> io::Result<Result<(), OneId>> {
+    let (entered, enter) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (result, telling) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let target = rustix::process::getpid();
+    let (enter, result) = (File::from(enter), File::from(result));
+    let outside = match crate::sys::process::fork()? {
+        crate::sys::process::Fork::Child => {
+            drop((enter, result));
+            let code = i32::from(write_from_outside(entered, telling, target, &maps).is_err());
+            crate::sys::process::exit_now(code)
+        }
+        crate::sys::process::Fork::Parent(outside) => outside,
+    };
+    drop((entered, telling));
+    unshare(UnshareFlags::NEWUSER)?;
+    (&enter).write_all(b"x")?;
+    let mut said = Vec::new();
+    (&result).read_to_end(&mut said)?;
+    Ok(match (exit_code(outside)?, said.split_first()) {
+        (Some(0), None) => Ok(()),
+        (_, Some((b'u', []))) => Err(OneId::NoHelper { program: "newuidmap" }),
+        (_, Some((b'g', []))) => Err(OneId::NoHelper { program: "newgidmap" }),
+        _ => Err(OneId::HelperFailed { said: String::from_utf8_lossy(&said).trim().to_owned() }),
+    })
+}
+
+/// Runs in the process outside: says on `telling` what went wrong, or nothing.
+fn write_from_outside(
+    entered: OwnedFd,
+    telling: OwnedFd,
+    target: Pid,
+    maps: &Maps,
+) -> Result<(), ()> {
+    File::from(entered).read_exact(&mut [0]).map_err(drop)?;
+    let target = target.as_raw_pid();
+    let write = |program: &str, file: &str, map: &IdMap| {
+        if maps.directly {
+            let path = format!("/proc/{target}/{file}");
+            return fs::write(&path, map.table()).map_err(|error| format!("{path}: {error}"));
+        }
+        call_helper(program, target, map)
+    };
+    // The groups first: if they fail, the one user id can still be mapped without them.
+    let result = write("newgidmap", "gid_map", &maps.gids)
+        .and_then(|()| write("newuidmap", "uid_map", &maps.uids));
+    result.map_err(|said| {
+        let _ = File::from(telling).write_all(said.as_bytes());
+    })
+}
+
+/// Calls `newuidmap` or `newgidmap`. A missing one is told by its third letter alone.
+fn call_helper(program: &str, target: i32, map: &IdMap) -> Result<(), String> {
+    let called = Command::new(program)
+        .arg(target.to_string())
+        .args(map.arguments())
+        .stdin(Stdio::null())
+        .output();
+    match called {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(program[3..4].to_owned()),
+        Err(error) => Err(format!("{program}: {error}")),
+    }
+}
+
+/// Maps one id of each kind, as far as that is not done yet.
+fn write_single(uid: u32, gid: u32) -> io::Result<()> {
+    if fs::read_to_string("/proc/self/gid_map")?.is_empty() {
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/gid_map", IdMap::single(gid).table())?;
+    }
+    if fs::read_to_string("/proc/self/uid_map")?.is_empty() {
+        fs::write("/proc/self/uid_map", IdMap::single(uid).table())?;
+    }
+    Ok(())
+}
+
+fn own_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Waits for a process of ours; `None` if a signal ended it.
+fn exit_code(pid: Pid) -> io::Result<Option<i32>> {
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(waited) => return Ok(waited.and_then(|(_, status)| status.exit_status())),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Which ids this process has to give, and how it came by them.
+
+use std::fmt;
+use std::fs;
+use std::sync::Arc;
+
+use crate::sandbox::SandboxError;
+use crate::sandbox::idmap::IdMap;
+use crate::sandbox::program::Program;
+
+/// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
+const FIRST_NAMESPACE: &str = "user:[4026531837]";
+
+/// How the owners that an image names come to be on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// This is the machine's root, and ids mean what they say.
+    Root,
+    /// A user namespace with this many ids; owners are real in it.
+    Range(u64),
+    /// A user namespace with one id. Owners must be recorded beside the files.
+    Single,
+}
+
+/// Why an ordinary user's namespace has one id only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OneId {
+    /// No line for the user in this file.
+    NotLent {
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// Name or number.
+        user: String,
+    },
+    /// `newuidmap` or `newgidmap` is not installed.
+    NoHelper {
+        /// Which.
+        program: &'static str,
+    },
+    /// The helper refused.
+    HelperFailed {
+        /// Its own words.
+        said: String,
+    },
+    /// The surroundings gave one id to begin with.
+    Given,
+}
+
+impl OneId {
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotLent { user, .. } => format!(
+                "lend yourself a range of ids: `sudo usermod --add-subuids 100000-165535 \
+                 --add-subgids 100000-165535 {user}`"
+            ),
+            Self::NoHelper { .. } => {
+                "install newuidmap and newgidmap: the package is `uidmap` (Debian, Ubuntu) or \
+                 `shadow-utils` (Fedora, Alpine: `shadow-uidmap`)"
+                    .to_owned()
+            }
+            Self::HelperFailed { .. } => "newuidmap and newgidmap must be setuid root or have the \
+                file capabilities cap_setuid and cap_setgid, and the ranges in /etc/subuid and \
+                /etc/subgid must not overlap with others"
+                .to_owned(),
+            Self::Given => "run coracle outside of this user namespace".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for OneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLent { file, user } => write!(f, "no range of ids for {user} in {file}"),
+            Self::NoHelper { program } => write!(f, "{program} is not installed"),
+            Self::HelperFailed { said } => f.write_str(said),
+            Self::Given => f.write_str("the surrounding user namespace has one id"),
+        }
+    }
+}
+
+/// The power to run steps, and the ids for it. [`enter`](crate::sandbox::enter) gives it.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    identity: Identity,
+    uids: IdMap,
+    gids: IdMap,
+    may_set_groups: bool,
+    of: Option<String>,
+    why_one: Option<OneId>,
+    program: Arc<Program>,
+}
+
+impl Sandbox {
+    /// What this process has now. `of` is whose ids they are, if they were lent.
+    pub(super) fn here(of: Option<String>, why_one: Option<OneId>) -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let first = fs::read_link("/proc/self/ns/user");
+        let is_first = first.is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
+        let (uids, gids) =
+            (IdMap::parse(&read("/proc/self/uid_map")), IdMap::parse(&read("/proc/self/gid_map")));
+        let identity = match uids.count().min(gids.count()) {
+            _ if is_first => Identity::Root,
+            0 | 1 => Identity::Single,
+            count => Identity::Range(count),
+        };
+        let may_set_groups = read("/proc/self/setgroups").trim() != "deny";
+        let given = (identity == Identity::Single).then_some(OneId::Given);
+        Self {
+            identity,
+            uids,
+            gids,
+            may_set_groups,
+            of,
+            why_one: why_one.or(given),
+            program: Arc::default(),
+        }
+    }
+
+    /// How owners come to be here. `Root` goes with `trusted.overlay.*` marks in overlayfs layers,
+    /// the others with `user.overlay.*`.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Why there is only one id, if so.
+    pub fn why_one(&self) -> Option<&OneId> {
+        self.why_one.as_ref()
+    }
+
+    /// One line for people: what this process runs steps as.
+    pub fn describe(&self) -> String {
+        let of = self.of.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
+        match (self.identity, &self.why_one) {
+            (Identity::Root, _) => "root of this machine".to_owned(),
+            (Identity::Range(count), _) => format!("user namespace with {count} ids{of}"),
+            (Identity::Single, Some(why)) => format!("user namespace with one id{of} ({why})"),
+            (Identity::Single, None) => format!("user namespace with one id{of}"),
+        }
+    }
+
+    pub(super) fn has_trusted_marks(&self) -> bool {
+        self.identity == Identity::Root
+    }
+
+    pub(super) fn may_set_groups(&self) -> bool {
+        self.may_set_groups
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(super) fn require_user(&self, id: u32) -> Result<(), SandboxError> {
+        self.require("user", &self.uids, id)
+    }
+
+    pub(super) fn require_group(&self, id: u32) -> Result<(), SandboxError> {
+        self.require("group", &self.gids, id)
+    }
+
+    fn require(&self, kind: &'static str, ids: &IdMap, id: u32) -> Result<(), SandboxError> {
+        if ids.contains(id) {
+            return Ok(());
+        }
+        let why = self.why_one.clone();
+        Err(SandboxError::NoSuchId { kind, id, available: ids.count(), why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox(identity: Identity, uids: IdMap, why_one: Option<OneId>) -> Sandbox {
+        let gids = uids.clone();
+        let of = Some("alice".to_owned());
+        Sandbox { identity, uids, gids, may_set_groups: true, of, why_one, program: Arc::default() }
+    }
+
+    #[test]
+    fn a_description_says_whose_ids_and_how_many() {
+        let map = IdMap::with_lent(1000, &[(100_000, 65_536)]);
+        let range = sandbox(Identity::Range(map.count()), map, None);
+        assert_eq!(range.describe(), "user namespace with 65537 ids of alice");
+        let why = OneId::NoHelper { program: "newuidmap" };
+        let single = sandbox(Identity::Single, IdMap::single(1000), Some(why));
+        assert_eq!(
+            single.describe(),
+            "user namespace with one id of alice (newuidmap is not installed)"
+        );
+    }
+
+    #[test]
+    fn an_id_that_does_not_exist_is_refused_with_the_reason() {
+        let why = OneId::NotLent { file: "/etc/subuid", user: "alice".to_owned() };
+        let single = sandbox(Identity::Single, IdMap::single(1000), Some(why.clone()));
+        assert!(single.require_user(0).is_ok());
+        let error = single.require_user(33).expect_err("no such user");
+        assert_eq!(
+            error.to_string(),
+            "user 33 does not exist in this build's user namespace, which has 1 ids"
+        );
+        assert_eq!(error.hint(), Some(why.hint()));
+    }
+}

@@ -1,0 +1,81 @@
+//! The root directory of a step: its layers, and everything that is mounted into them.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::thread::UnshareFlags;
+
+use crate::sandbox::error::{Failure, While as _};
+use crate::sandbox::filesystem::{find, host_directory};
+use crate::sandbox::mountpoint::{Made, MountPoints};
+use crate::sandbox::overlay::{Overlay, Scaffold};
+use crate::sandbox::protocol::Order;
+use crate::sandbox::{RootFs, binds, dev, kernel};
+use crate::sys::namespace::unshare;
+
+/// A root that is ready to be entered.
+#[derive(Debug)]
+pub(super) struct Root {
+    directory: OwnedFd,
+    /// What had to be made in it to mount things on.
+    pub(super) made: Vec<Made>,
+}
+
+impl Root {
+    /// Builds the root in a mount namespace of its own, which this process enters.
+    pub(super) fn build(order: &Order) -> Result<Self, Failure> {
+        unshare(UnshareFlags::NEWNS).to("make a mount namespace")?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).to("make the mounts private")?;
+
+        let (scaffold, directory) = layers(&order.spec.root, order.trusted_marks)?;
+        let mut points = MountPoints::new(directory.try_clone().to("copy a descriptor")?);
+        kernel::mount_proc(&mut points)?;
+        kernel::mount_sys(&mut points, order.spec.host_network)?;
+        dev::mount(&mut points)?;
+        binds::mount(&mut points, order, &scaffold)?;
+        Ok(Self { directory, made: points.into_made() })
+    }
+
+    /// Makes it `/`, and lets go of what `/` was before.
+    pub(super) fn enter(&self) -> Result<(), Failure> {
+        fchdir(&self.directory).to("enter the root directory")?;
+        // Both names may be the same: the old root is then mounted over the new one, and comes
+        // off again.
+        pivot_root(".", ".").to("change the root directory")?;
+        unmount(".", UnmountFlags::DETACH).to("let go of the old root directory")?;
+        chdir("/").to("enter the root directory")
+    }
+}
+
+/// Stacks the layers. Afterwards the scaffold covers the upper directory's name, for this mount
+/// namespace.
+fn layers(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failure> {
+    let upper = open_layer(&root.upper)?;
+    let work = open_layer(&root.work)?;
+    let mut lower = open_layers(&root.lower)?;
+    let scaffold = Scaffold::new(&upper).to("mount a scaffold")?;
+    if lower.is_empty() {
+        lower.push(scaffold.place("empty").to("make an empty layer")?);
+    }
+    let overlay = Overlay { lower: &lower, scratch: Some((&upper, &work)), trusted_marks };
+    let directory = overlay.mount(&scaffold, "root").to(format!(
+        "mount {} layers as an overlay on `{}`",
+        lower.len(),
+        root.upper.display()
+    ))?;
+    let directory = find(&directory, Path::new(".")).to("open the root directory")?;
+    Ok((scaffold, directory))
+}
+
+/// Opens layers, bottom first.
+pub(super) fn open_layers(layers: &[std::path::PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+    layers.iter().map(|layer| open_layer(layer)).collect()
+}
+
+/// Opens the directory of one layer.
+pub(super) fn open_layer(layer: &Path) -> Result<OwnedFd, Failure> {
+    host_directory(layer).to(format!("open the layer `{}`", layer.display()))
+}

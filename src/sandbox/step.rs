@@ -1,0 +1,147 @@
+//! The command's own process: gives up what the builder could do, then becomes the command.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::process::{Gid, Uid};
+
+use crate::sandbox::error::{Failure, While as _};
+use crate::sandbox::protocol::{Order, Outcome};
+use crate::sandbox::{Spec, caps, seccomp};
+use crate::sys;
+use crate::sys::process::{close_on_exec_from_3, execve, reset_signals};
+
+/// Where programs are looked for if the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Becomes the command; returns only if that failed, having said why on `failed`.
+pub(super) fn main(order: &Order, failed: &OwnedFd) -> i32 {
+    let outcome = match become_user(order) {
+        Ok(()) => {
+            let program = order.spec.args.first().cloned().unwrap_or_default();
+            let errno = execute(&order.spec).raw_os_error().unwrap_or(libc::EINVAL);
+            Outcome::NotStarted { program, errno }
+        }
+        Err(Failure { action, source }) => {
+            Outcome::Failed { action, errno: source.raw_os_error().unwrap_or(libc::EIO) }
+        }
+    };
+    if let (Ok(said), Ok(pipe)) = (serde_json::to_vec(&outcome), failed.try_clone()) {
+        let _ = File::from(pipe).write_all(&said);
+    }
+    127
+}
+
+/// Makes the working directory, as root, if it is missing.
+pub(super) fn make_directory(cwd: &str) -> Result<(), Failure> {
+    let path = Path::new("/").join(cwd);
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&path).to(format!("make the working directory `{cwd}`"))
+}
+
+fn become_user(order: &Order) -> Result<(), Failure> {
+    let user = &order.spec.user;
+    // A session of its own, or `kill 0` would reach the process that watches.
+    rustix::process::setsid().to("start a session")?;
+    reset_signals().to("reset the signals")?;
+    close_on_exec_from_3().to("close the builder's files")?;
+    rustix::process::chdir(Path::new("/").join(&order.spec.cwd))
+        .to(format!("enter the working directory `{}`", order.spec.cwd))?;
+    caps::limit().to("limit the capabilities")?;
+    // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
+    sys::seccomp::install(&seccomp::filter()).to("install the system call filter")?;
+    let gid = Gid::from_raw(user.gid);
+    if order.may_set_groups {
+        // With the main group among them, no program can shed it (CVE-2022-36109).
+        let groups = [user.gid].into_iter().chain(user.groups.iter().copied());
+        let groups: Vec<Gid> = groups.map(Gid::from_raw).collect();
+        rustix::thread::set_thread_groups(&groups).to("set the supplementary groups")?;
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).to(format!("become group {}", user.gid))?;
+    let uid = Uid::from_raw(user.uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid).to(format!("become user {}", user.uid))?;
+    caps::apply(user.uid).to("give up capabilities")
+}
+
+/// Executes the command as `execvp` does, but without handing scripts to a shell.
+fn execute(spec: &Spec) -> io::Error {
+    let env = environment(spec);
+    let (Ok(args), Ok(envp)) = (c_strings(&spec.args), c_strings(&env)) else {
+        return io::Error::from_raw_os_error(libc::EINVAL);
+    };
+    let Some(program) = spec.args.first() else {
+        return io::Error::from_raw_os_error(libc::EINVAL);
+    };
+    let mut result = io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates(program, &env) {
+        let Ok(candidate) = CString::new(candidate) else { continue };
+        let error = execve(&candidate, &args, &envp);
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            // There may be one further on that may be run.
+            Some(libc::EACCES) => result = error,
+            _ => return error,
+        }
+    }
+    result
+}
+
+/// The environment of the command: the spec's, and `HOME` if that has none.
+fn environment(spec: &Spec) -> Vec<String> {
+    let mut env = spec.env.clone();
+    let has_home = env.iter().any(|pair| pair.len() > 5 && pair.starts_with("HOME="));
+    if !has_home {
+        env.retain(|pair| pair != "HOME=");
+        env.push(format!("HOME={}", spec.user.home));
+    }
+    env
+}
+
+/// Where `program` may be, in order. A name with a slash is only itself.
+fn candidates(program: &str, env: &[String]) -> Vec<String> {
+    if program.contains('/') || program.is_empty() {
+        return vec![program.to_owned()];
+    }
+    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let directory = |part: &str| if part.is_empty() { ".".to_owned() } else { part.to_owned() };
+    path.split(':').map(|part| format!("{}/{program}", directory(part))).collect()
+}
+
+fn c_strings(strings: &[String]) -> Result<Vec<CString>, std::ffi::NulError> {
+    strings.iter().map(|string| CString::new(string.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::RootFs;
+
+    #[track_caller]
+    fn check_candidates(program: &str, env: &[&str], expected: &[&str]) {
+        let env: Vec<String> = env.iter().map(|pair| (*pair).to_owned()).collect();
+        assert_eq!(candidates(program, &env), expected);
+    }
+
+    #[test]
+    fn a150_a_name_is_looked_up_in_the_images_path() {
+        check_candidates("sh", &["PATH=/a:/b"], &["/a/sh", "/b/sh"]);
+        check_candidates("sh", &["PATH=:/b"], &["./sh", "/b/sh"]);
+        check_candidates("./sh", &["PATH=/a"], &["./sh"]);
+    }
+
+    #[test]
+    fn a151_home_is_the_users_unless_the_image_says() {
+        let root = RootFs { lower: vec![], upper: "/u".into(), work: "/w".into() };
+        let mut spec = Spec::new(root, vec!["true".to_owned()]);
+        assert_eq!(environment(&spec), ["HOME=/root"]);
+        spec.env = vec!["HOME=/elsewhere".to_owned()];
+        assert_eq!(environment(&spec), ["HOME=/elsewhere"]);
+        spec.env = vec!["HOME=".to_owned()];
+        assert_eq!(environment(&spec), ["HOME=/root"]);
+    }
+}

@@ -1,0 +1,11 @@
+//! The system calls that the standard library and rustix lack, each behind a safe function.
+//!
+//! This is the only module with `unsafe` code. Paths that come from an image are opened beneath a
+//! root descriptor ([`beneath`]), never joined as text.
+
+pub(crate) mod beneath;
+pub(crate) mod mount;
+pub(crate) mod namespace;
+pub(crate) mod process;
+pub(crate) mod seccomp;
+pub(crate) mod xattr;

@@ -1,0 +1,37 @@
+//! Transfers: what moves between registries and the store.
+//!
+//! A pull comes in two halves, since a build needs every base's manifest and config at once, but a
+//! base's layers only if somebody reads them. A push moves each blob once per repository, or not at
+//! all where the registry has it or can mount it.
+//!
+//! What is in the store was verified; what is not in the store is fetched only when it is needed.
+
+mod content;
+mod error;
+mod fetch;
+mod push;
+mod resolve;
+
+use crate::registry::Client;
+use crate::registry::Credential;
+
+pub use crate::transfer::error::TransferError;
+pub use crate::transfer::fetch::fetch_layers;
+pub use crate::transfer::push::{Pushed, push};
+pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
+
+/// How many blobs move at once.
+pub(crate) const PARALLEL: usize = 4;
+
+/// Checks a user's credentials with the registry called `host`, before they are kept.
+///
+/// # Errors
+///
+/// Fails if the registry cannot be reached, or refuses them.
+pub async fn check_login(
+    client: &Client,
+    host: &str,
+    credential: &Credential,
+) -> Result<(), TransferError> {
+    client.check_login(host, credential).await.map_err(TransferError::Registry)
+}

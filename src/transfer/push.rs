@@ -1,0 +1,362 @@
+//! Pushes: an image from the store to any number of names.
+//!
+//! Blobs first, several at once, then manifests from the inside out, then tags (rule B064). Each
+//! blob moves once per repository. A base layer that the build never needed is not in the store; it
+//! is mounted where it can be, and passes through only where it cannot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::{TryStreamExt as _, stream};
+
+use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest, Reference};
+use crate::progress::{Event, Progress, Task, TaskId};
+use crate::registry::{Client, FileBody, MAX_MANIFEST, Offer, PutManifest, RegistryError, Session};
+use crate::store::Store;
+use crate::transfer::fetch::fetch_blob;
+use crate::transfer::{PARALLEL, TransferError};
+
+/// Where an image was pushed to, and what it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The name.
+    pub reference: Reference,
+    /// The digest of what the name means now.
+    pub digest: Digest,
+    /// How many blobs were sent. Blobs are counted for the first name in a repository alone.
+    pub uploaded: usize,
+    /// How many bytes these have.
+    pub uploaded_bytes: u64,
+    /// How many blobs were mounted from another repository.
+    pub mounted: usize,
+    /// How many blobs were there.
+    pub existing: usize,
+}
+
+/// Pushes `image`, a manifest or an index in the store, to all of `targets`.
+///
+/// `origins` says where blobs can be had that the store may lack.
+///
+/// # Errors
+///
+/// Fails with the first thing that fails. Names that were pushed before stay pushed.
+pub async fn push(
+    client: &Client,
+    store: &Store,
+    image: &Descriptor,
+    targets: &[Reference],
+    origins: &BTreeMap<Digest, Reference>,
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<Pushed>, TransferError> {
+    let mut pushed = Vec::new();
+    let mut earlier: Vec<Reference> = Vec::new();
+    for group in by_repository(targets) {
+        let Some(target) = group.first() else { continue };
+        let contents = Contents::read(store, image, target)?;
+        check_digests(image, &group)?;
+        let name = format!("{}/{}", target.registry(), target.repository());
+        let task = Task::start(progress, format!("push {name}"));
+        let job = Job { client, store, origins, earlier: &earlier, target, progress, task: &task };
+        pushed.extend(job.run(&contents, &group).await?);
+        for warning in client.take_warnings() {
+            progress.report(Event::Warning(warning));
+        }
+        task.finish();
+        earlier.push(target.clone());
+    }
+    Ok(pushed)
+}
+
+/// The targets of each repository, in the order in which they were named.
+fn by_repository(targets: &[Reference]) -> Vec<Vec<Reference>> {
+    let mut groups: Vec<Vec<Reference>> = Vec::new();
+    for target in targets {
+        let place = |it: &Reference| (it.registry().to_owned(), it.repository().to_owned());
+        let known = groups.iter_mut().find(|group| group.first().map(place) == Some(place(target)));
+        match known {
+            Some(group) if group.contains(target) => {}
+            Some(group) => group.push(target.clone()),
+            None => groups.push(vec![target.clone()]),
+        }
+    }
+    groups
+}
+
+/// A name with a digest in it can only be given to the image of that digest.
+fn check_digests(image: &Descriptor, group: &[Reference]) -> Result<(), TransferError> {
+    let other = |it: &&Reference| it.digest().is_some_and(|digest| digest != image.digest);
+    match group.iter().find(other) {
+        None => Ok(()),
+        Some(reference) => {
+            Err(TransferError::OtherDigest { reference: reference.clone(), actual: image.digest })
+        }
+    }
+}
+
+/// What an image consists of.
+#[derive(Debug, Default)]
+struct Contents {
+    /// Each blob once.
+    blobs: Vec<Descriptor>,
+    /// Manifests and indexes, each after those that it names; the image itself is the last.
+    manifests: Vec<(Descriptor, Vec<u8>)>,
+}
+
+impl Contents {
+    fn read(store: &Store, image: &Descriptor, target: &Reference) -> Result<Self, TransferError> {
+        let mut contents = Self::default();
+        contents.add(store, image, target, 0)?;
+        let mut seen = BTreeSet::new();
+        contents.blobs.retain(|blob| !blob.media_type.is_foreign() && seen.insert(blob.digest));
+        Ok(contents)
+    }
+
+    fn add(
+        &mut self,
+        store: &Store,
+        descriptor: &Descriptor,
+        target: &Reference,
+        depth: usize,
+    ) -> Result<(), TransferError> {
+        if self.manifests.iter().any(|(known, _)| known.digest == descriptor.digest) {
+            return Ok(());
+        }
+        if depth > 3 {
+            return Err(TransferError::TooDeep(target.clone()));
+        }
+        if !store.has(descriptor) {
+            let (reference, digest) = (target.clone(), descriptor.digest);
+            return Err(TransferError::MissingContent { reference, digest });
+        }
+        let bytes = store.read(descriptor, MAX_MANIFEST).map_err(TransferError::Store)?;
+        let unusable = |source| TransferError::Document { reference: target.clone(), source };
+        if descriptor.media_type.is_index() {
+            let index: Document<ImageIndex> =
+                Document::parse(bytes.clone(), "image index").map_err(unusable)?;
+            for child in &index.value().manifests {
+                self.add(store, child, target, depth + 1)?;
+            }
+        } else if descriptor.media_type.is_manifest() {
+            let manifest: Document<Manifest> =
+                Document::parse(bytes.clone(), "image manifest").map_err(unusable)?;
+            let Manifest { layers, config, .. } = manifest.value();
+            self.blobs.extend(layers.iter().chain([config]).cloned());
+        } else {
+            return Err(TransferError::UnknownKind { reference: target.clone() });
+        }
+        self.manifests.push((descriptor.clone(), bytes));
+        Ok(())
+    }
+}
+
+/// What became of one blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Existing,
+    Mounted,
+    Uploaded(u64),
+}
+
+/// A push to one repository.
+struct Job<'a> {
+    client: &'a Client,
+    store: &'a Store,
+    origins: &'a BTreeMap<Digest, Reference>,
+    /// Where the same image was pushed to before.
+    earlier: &'a [Reference],
+    target: &'a Reference,
+    progress: &'a Arc<dyn Progress>,
+    task: &'a Task,
+}
+
+impl Job<'_> {
+    async fn run(
+        &self,
+        contents: &Contents,
+        group: &[Reference],
+    ) -> Result<Vec<Pushed>, TransferError> {
+        let mut fates = self.push_blobs(&contents.blobs).await?;
+        match self.push_manifests(contents, group).await {
+            Err(TransferError::Registry(error)) if lacks_blobs(&error) => {
+                // A registry may need a moment to see what it was given (rule B085).
+                self.task.note("the registry does not see all blobs yet; checking them again");
+                fates = self.push_blobs(&contents.blobs).await?;
+                self.push_manifests(contents, group).await?;
+            }
+            result => result?,
+        }
+        let digest = contents.manifests.last().map(|(image, _)| image.digest);
+        let digest = digest.expect("the image itself is among its manifests");
+        let mut pushed: Vec<Pushed> = group
+            .iter()
+            .map(|reference| Pushed {
+                reference: reference.clone(),
+                digest,
+                uploaded: 0,
+                uploaded_bytes: 0,
+                mounted: 0,
+                existing: 0,
+            })
+            .collect();
+        if let Some(first) = pushed.first_mut() {
+            for fate in fates {
+                match fate {
+                    Fate::Existing => first.existing += 1,
+                    Fate::Mounted => first.mounted += 1,
+                    Fate::Uploaded(size) => {
+                        first.uploaded += 1;
+                        first.uploaded_bytes += size;
+                    }
+                }
+            }
+        }
+        Ok(pushed)
+    }
+
+    async fn push_blobs(&self, blobs: &[Descriptor]) -> Result<Vec<Fate>, TransferError> {
+        let pushes: Vec<_> = blobs.iter().map(|blob| Ok(self.push_blob(blob))).collect();
+        stream::iter(pushes).try_buffer_unordered(PARALLEL).try_collect().await
+    }
+
+    async fn push_blob(&self, blob: &Descriptor) -> Result<Fate, TransferError> {
+        let from = self.neighbour(&blob.digest);
+        let offer = self.client.offer(self.target, blob, from.as_ref()).await;
+        let fate = match offer.map_err(TransferError::Registry)? {
+            Offer::Existing => Fate::Existing,
+            Offer::Mounted => {
+                let from = from.map(|from| from.repository().to_owned()).unwrap_or_default();
+                self.task.note(format!("{} mounted from {from}", blob.digest.short()));
+                Fate::Mounted
+            }
+            Offer::Wanted(session) => {
+                self.upload(blob, session).await?;
+                Fate::Uploaded(blob.size)
+            }
+        };
+        // An optimisation for later pushes, which can do without.
+        let _ = self.store.record_origin(&blob.digest, self.target);
+        Ok(fate)
+    }
+
+    /// Another repository of the same registry that has the blob: one that was pushed to just now,
+    /// one that the caller knows, or one that the store remembers.
+    fn neighbour(&self, digest: &Digest) -> Option<Reference> {
+        let remembered = self.store.origins(&[*digest]).remove(digest).unwrap_or_default();
+        let known = self.earlier.iter().chain(self.origins.get(digest)).chain(&remembered);
+        let is_neighbour = |it: &&Reference| {
+            it.registry() == self.target.registry() && it.repository() != self.target.repository()
+        };
+        known.filter(is_neighbour).map(|it| it.with_digest(*digest)).next()
+    }
+
+    async fn upload(&self, blob: &Descriptor, session: Session) -> Result<(), TransferError> {
+        if !self.store.has(blob) {
+            self.fetch(blob).await?;
+        }
+        let file = self.store.open_blob(&blob.digest).map_err(TransferError::Store)?;
+        let sent = sent_reporter(self.progress, self.task.id(), blob);
+        let content = FileBody { file: Arc::new(file), size: blob.size, sent };
+        let uploaded = self.client.upload(self.target, blob, &content, session).await;
+        uploaded.map_err(TransferError::Registry)
+    }
+
+    /// Gets a blob that the store lacks from wherever it is known to be.
+    async fn fetch(&self, blob: &Descriptor) -> Result<(), TransferError> {
+        let remembered = self.store.origins(&[blob.digest]).remove(&blob.digest);
+        let origins = self.origins.get(&blob.digest).into_iter().cloned();
+        let elsewhere = |it: &Reference| {
+            (it.registry(), it.repository()) != (self.target.registry(), self.target.repository())
+        };
+        let mut failure = None;
+        for origin in origins.chain(remembered.unwrap_or_default()).filter(elsewhere) {
+            self.task.note(format!("{} fetched from {}", blob.digest.short(), origin.familiar()));
+            match fetch_blob(self.client, self.store, &origin, blob, self.task).await {
+                Ok(()) => return Ok(()),
+                Err(error @ TransferError::Store(_)) => return Err(error),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let (reference, digest) = (self.target.clone(), blob.digest);
+        Err(failure.unwrap_or(TransferError::MissingContent { reference, digest }))
+    }
+
+    /// The inner manifests by their digests, then the image by its names.
+    async fn push_manifests(
+        &self,
+        contents: &Contents,
+        group: &[Reference],
+    ) -> Result<(), TransferError> {
+        let Some((image, inner)) = contents.manifests.split_last() else { return Ok(()) };
+        for manifest in inner {
+            self.put(manifest, &manifest.0.digest.to_string()).await?;
+        }
+        for target in group {
+            let digest = image.0.digest.to_string();
+            self.put(image, target.tag().unwrap_or(&digest)).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        (descriptor, bytes): &(Descriptor, Vec<u8>),
+        name: &str,
+    ) -> Result<(), TransferError> {
+        let media_type = &descriptor.media_type;
+        let put = self.client.put_manifest(self.target, name, media_type, bytes).await;
+        if put.map_err(TransferError::Registry)? == PutManifest::Existing {
+            self.task.note(format!("{name} is up to date"));
+        }
+        Ok(())
+    }
+}
+
+/// Tells how much of a blob has been sent. It outlives the borrow of the task, since the network's
+/// side keeps it.
+fn sent_reporter(
+    progress: &Arc<dyn Progress>,
+    task: TaskId,
+    blob: &Descriptor,
+) -> Arc<dyn Fn(u64) + Send + Sync> {
+    let (progress, blob, total) = (Arc::clone(progress), blob.digest, blob.size);
+    Arc::new(move |done| progress.report(Event::Transfer { task, blob, done, total }))
+}
+
+/// Whether the registry says that blobs are missing which it was given.
+fn lacks_blobs(error: &RegistryError) -> bool {
+    let answer = match error {
+        RegistryError::Rejected { answer, .. } | RegistryError::NotFound { answer, .. } => answer,
+        _ => return false,
+    };
+    ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"].iter().any(|code| answer.has_code(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(texts: &[&str]) -> Vec<Reference> {
+        texts.iter().map(|text| text.parse().expect(text)).collect()
+    }
+
+    #[test]
+    fn b087_names_of_one_repository_go_together_and_each_once() {
+        let targets = references(&["r.io/a:1", "r.io/b:1", "r.io/a:2", "r.io/a:1", "s.io/a:1"]);
+        let groups = by_repository(&targets);
+        let expected =
+            [&["r.io/a:1", "r.io/a:2"][..], &["r.io/b:1"], &["s.io/a:1"]].map(references);
+        assert_eq!(groups, expected);
+    }
+
+    #[test]
+    fn a_name_with_the_digest_of_another_image_is_refused() {
+        let (own, other) = (Digest::of("own"), Digest::of("other"));
+        let image = Descriptor::new(crate::oci::MediaType::OciManifest, own, 3);
+        let check =
+            |digest: Digest| check_digests(&image, &references(&[&format!("r.io/a@{digest}")]));
+        assert!(check(own).is_ok());
+        assert!(matches!(check(other), Err(TransferError::OtherDigest { .. })));
+    }
+}
