@@ -401,12 +401,11 @@ impl Output {
 
     /// Adds text whose blanks split.
     fn unquoted(&mut self, text: &str) -> Result<(), ExpandErrorKind> {
-        for char in text.chars() {
-            if !char.is_whitespace() {
-                self.word.push(char);
-            } else if !self.word.is_empty() {
+        for (at, part) in text.split(char::is_whitespace).enumerate() {
+            if at > 0 && !self.word.is_empty() {
                 self.words.push(std::mem::take(&mut self.word));
             }
+            self.word.push_str(part);
         }
         append(&mut self.text, text)
     }
@@ -521,8 +520,8 @@ mod tests {
     fn a_value_has_a_largest_size() {
         let large = |_: &str| Some("x".repeat(LONGEST / 2));
         let expand = |text: &str| expand(text, Dialect::word('\\'), &large).map(|it| it.text.len());
-        assert_eq!(expand("$A$A"), Ok(LONGEST));
-        assert_eq!(expand("$A$A."), Err(ExpandErrorKind::TooLong { limit: LONGEST }));
+        assert_eq!(expand("\"$A$A\""), Ok(LONGEST));
+        assert_eq!(expand("\"$A$A\"."), Err(ExpandErrorKind::TooLong { limit: LONGEST }));
         assert_eq!(expand("\"$A$A.$A\""), Err(ExpandErrorKind::TooLong { limit: LONGEST }));
     }
 }

@@ -8,6 +8,7 @@
 use crate::dockerfile::error::Findings;
 use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::line::Fragment;
+use crate::dockerfile::split;
 use crate::dockerfile::statement::Statement;
 use crate::dockerfile::{Instruction, Span, Spanned, Stage};
 
@@ -67,7 +68,7 @@ pub(crate) fn check_casing(keywords: &[Spanned<String>], findings: &mut Findings
 /// Warns of a comment above `FROM … AS name` or `ARG name` that does not begin with the name. This
 /// check is experimental: it is off unless the Dockerfile asks for it.
 pub(crate) fn check_description(statement: &Statement<'_>, findings: &mut Findings) {
-    let words = crate::dockerfile::split::at_blanks(statement.operands);
+    let words = split::at_blanks(statement.operands);
     let names: Vec<&str> = match (statement.keyword, &words[..]) {
         (Keyword::From, [_, _, name]) => vec![name.text()],
         (Keyword::Arg, words) => words.iter().map(|it| arg_name(*it)).collect(),

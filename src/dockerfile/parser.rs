@@ -16,7 +16,7 @@ use crate::dockerfile::line::{LONGEST_LINE, Line, Lines};
 use crate::dockerfile::lint;
 use crate::dockerfile::statement::Statement;
 use crate::dockerfile::{
-    ArgInstruction, Dockerfile, Instruction, Source, Span, Spanned, Stage, parse_command,
+    ArgInstruction, Dockerfile, Instruction, Source, Span, Spanned, Stage, Warning, parse_command,
     parse_copy, parse_from, parse_healthcheck, parse_pairs, parse_words,
 };
 
@@ -36,7 +36,7 @@ pub fn parse(source: Source) -> Result<Dockerfile, Vec<ParseError>> {
     }
     file.check(&source, &mut findings);
     let warnings = findings.finish()?;
-    let wanted = |it: &crate::dockerfile::Warning| file.checks.wants(it.rule, it.span);
+    let wanted = |it: &Warning| file.checks.wants(it.rule, it.span);
     Ok(Dockerfile {
         warnings: warnings.into_iter().filter(wanted).collect(),
         checks: file.checks,

@@ -11,6 +11,7 @@ use crate::dockerfile::heredoc;
 use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::line::{Fragment, Line, Lines};
 use crate::dockerfile::split::{self, Json};
+use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{CommandForm, Heredoc, Span};
 
 /// An instruction's parts.
@@ -42,7 +43,7 @@ impl<'a> Statement<'a> {
     ) -> Option<Self> {
         let (name, rest) = line.fragment().split_first(split::is_blank);
         let Some(keyword) = Keyword::parse(name.text()) else {
-            let suggestion = crate::dockerfile::nearest(name.text(), &Keyword::names());
+            let suggestion = nearest(name.text(), &Keyword::names());
             let keyword = name.text().to_owned();
             findings.error(ParseErrorKind::UnknownInstruction { keyword, suggestion }, name.span());
             return None;

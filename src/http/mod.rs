@@ -123,8 +123,14 @@ impl Http {
         loop {
             let more = retry.allows(attempt + 1);
             let delay = match self.send(request).await {
-                Err(error) if more && error.is_transient() => retry.delay(attempt),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let unconnected = matches!(error, HttpError::Connect { .. });
+                    let worth_it = !unconnected || attempt + 1 < retry.connects;
+                    if !more || !worth_it || !error.is_transient() {
+                        return Err(error);
+                    }
+                    retry.delay(attempt)
+                }
                 Ok(response) if !is_transient(response.status()) => return Ok(response),
                 Ok(response) => {
                     let response = response.buffered(MAX_ERROR_BODY).await;

@@ -14,6 +14,9 @@ use reqwest::{
 pub struct Retry {
     /// How many tries there are in all; 1 is no second one.
     pub attempts: u32,
+    /// How many of them may fail for want of a connection: a host that is not there is not waited
+    /// for as long as one that is in trouble.
+    pub connects: u32,
     /// The wait before the second try. Each further wait is twice as long.
     pub first: Duration,
     /// The longest wait that we choose ourselves.
@@ -31,6 +34,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             attempts: 5,
+            connects: 3,
             first: Duration::from_millis(500),
             longest: Duration::from_secs(30),
             longest_asked: Duration::from_secs(60),
@@ -45,6 +49,12 @@ impl Retry {
     #[must_use]
     pub fn once(self) -> Self {
         Self { attempts: 1, ..self }
+    }
+
+    /// Few tries, and none to connect again: there is another host to ask (rule B097).
+    #[must_use]
+    pub fn briefly(self) -> Self {
+        Self { attempts: self.attempts.min(3), connects: 1, ..self }
     }
 
     /// Whether there may be a try after `made` tries.

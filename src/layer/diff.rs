@@ -2,11 +2,11 @@
 //!
 //! Overlayfs has found the changes already: whatever the step touched is in the upper directory.
 //! Not all of it is a change, though. A file that was opened for writing, or got a second name, is
-//! copied up as it was, and so are the parents of every change. BuildKit's rules say what stays
+//! copied up as it was, and so are the parents of every change. `BuildKit`'s rules say what stays
 //! out: files equal in metadata, size and time (or content, where times are whole seconds and
 //! prove little), and directories that differ in their time alone, unless something in them changed.
 //!
-//! Spec: <https://docs.kernel.org/filesystems/overlayfs.html>, BuildKit's `util/overlay`.
+//! Spec: <https://docs.kernel.org/filesystems/overlayfs.html>, `BuildKit`'s `util/overlay`.
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +45,7 @@ pub fn diff<W: Write + Send + 'static>(
     let mut differ =
         Differ { upper, lower, owners, writer, links: BTreeMap::new(), parents: Vec::new() };
     if let Stored::Present { node, opaque } = differ.look(&root)? {
-        differ.directory(root, node, opaque, true)?;
+        differ.directory(&root, node, opaque, true)?;
     }
     Ok(DiffSummary { entries: writer.entries() - before })
 }
@@ -65,23 +65,23 @@ impl<W: Write + Send + 'static> Differ<'_, W> {
     /// Handles a directory and what is in it. `shows` is whether `lower` shows through up to here.
     fn directory(
         &mut self,
-        path: ImagePath,
+        path: &ImagePath,
         node: Node,
         opaque: bool,
         shows: bool,
     ) -> Result<(), LayerError> {
-        let below = if shows { self.lower.lookup(&path)? } else { None };
+        let below = if shows { self.lower.lookup(path)? } else { None };
         let unchanged = below.as_ref().is_some_and(|below| is_same_file(&node, below));
         let shows = below.is_some_and(|below| below.kind == Kind::Directory);
         let depth = self.parents.len();
         self.parents.push(node.into_entry(path.clone()));
         if !unchanged {
-            self.flush_parents(true)?;
+            self.flush_parents(path.is_root())?;
         }
-        if opaque && shows && !self.lower.read_dir(&path)?.is_empty() {
+        if opaque && shows && !self.lower.read_dir(path)?.is_empty() {
             self.write(&marker(path.clone(), Kind::OpaqueWhiteout))?;
         }
-        let names = self.upper.read_dir(&path).map_err(LayerError::file("list", &path))?;
+        let names = self.upper.read_dir(path).map_err(LayerError::file("list", path))?;
         for (name, _) in names {
             self.child(path.join(name), shows && !opaque)?;
         }
@@ -100,7 +100,7 @@ impl<W: Write + Send + 'static> Differ<'_, W> {
                 Ok(())
             }
             Stored::Present { node: node @ Node { kind: Kind::Directory, .. }, opaque } => {
-                self.directory(path, node, opaque, shows)
+                self.directory(&path, node, opaque, shows)
             }
             Stored::Present { node, .. } => self.file(path, node, shows),
         }

@@ -19,41 +19,30 @@ const MAX_ID: u32 = 0o777_7777;
 
 /// The header blocks of `entry`, PAX header included. The content is to follow.
 pub(crate) fn encode(entry: &Entry, clamp: Option<Timestamp>) -> Result<Vec<u8>, LayerError> {
-    let mtime = entry.mtime.clamped(clamp);
-    let size = if let Kind::File { size } = entry.kind { size } else { 0 };
-    let name = archive_name(entry);
+    let (kind, device) = type_flag(&entry.kind);
     let link = match &entry.kind {
         Kind::Symlink { target } => target.clone(),
         Kind::Hardlink { target } => relative_name(target),
         _ => Vec::new(),
     };
-    let mut records = Records::new();
-    let mut record = |key: &str, value: Vec<u8>| records.insert(key.into(), value);
-    if name.len() > 100 || !name.is_ascii() {
-        record("path", name.clone());
-    }
-    if link.len() > 100 || !link.is_ascii() {
-        record("linkpath", link.clone());
-    }
-    if entry.uid > MAX_ID {
-        record("uid", entry.uid.to_string().into());
-    }
-    if entry.gid > MAX_ID {
-        record("gid", entry.gid.to_string().into());
-    }
-    if size > MAX_SIZE {
-        record("size", size.to_string().into());
-    }
-    let seconds = u64::try_from(mtime.seconds).ok().filter(|seconds| *seconds <= MAX_SIZE);
-    if mtime.nanoseconds != 0 || seconds.is_none() {
-        record("mtime", pax::encode_time(mtime));
-    }
-    for (key, value) in &entry.xattrs {
-        if key.contains(&b'=') {
-            let name = String::from_utf8_lossy(key).into_owned();
+    let mut header = Block {
+        name: archive_name(entry),
+        mode: entry.mode & 0o7777,
+        uid: entry.uid,
+        gid: entry.gid,
+        size: if let Kind::File { size } = entry.kind { size } else { 0 },
+        mtime: 0,
+        kind,
+        link,
+        device,
+    };
+    let mut records = header.take_what_does_not_fit(entry.mtime.clamped(clamp));
+    for (name, value) in &entry.xattrs {
+        if name.contains(&b'=') {
+            let name = String::from_utf8_lossy(name).into_owned();
             return Err(LayerError::XattrName { path: entry.path.clone(), name });
         }
-        records.insert([pax::XATTR, key].concat(), value.clone());
+        records.insert([pax::XATTR, name].concat(), value.clone());
     }
     let mut bytes = Vec::new();
     if !records.is_empty() {
@@ -64,21 +53,7 @@ pub(crate) fn encode(entry: &Entry, clamp: Option<Timestamp>) -> Result<Vec<u8>,
         bytes.extend_from_slice(&content);
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     }
-    let (kind, device) = type_flag(&entry.kind);
-    bytes.extend(
-        Block {
-            name,
-            mode: entry.mode & 0o7777,
-            uid: if entry.uid > MAX_ID { 0 } else { entry.uid },
-            gid: if entry.gid > MAX_ID { 0 } else { entry.gid },
-            size: if size > MAX_SIZE { 0 } else { size },
-            mtime: seconds.unwrap_or(0),
-            kind,
-            link,
-            device,
-        }
-        .encode(),
-    );
+    bytes.extend(header.encode());
     Ok(bytes)
 }
 
@@ -124,6 +99,32 @@ struct Block {
 }
 
 impl Block {
+    /// Sets the time, and gives the values that have no room here as PAX records.
+    fn take_what_does_not_fit(&mut self, mtime: Timestamp) -> Records {
+        let mut records = Records::new();
+        let mut record = |key: &str, value: Vec<u8>| records.insert(key.into(), value);
+        // Names keep their beginnings, for readers that do not know PAX.
+        for (key, name) in [("path", &self.name), ("linkpath", &self.link)] {
+            if name.len() > 100 || !name.is_ascii() {
+                record(key, name.clone());
+            }
+        }
+        for (key, id) in [("uid", &mut self.uid), ("gid", &mut self.gid)] {
+            if *id > MAX_ID {
+                record(key, std::mem::take(id).to_string().into());
+            }
+        }
+        if self.size > MAX_SIZE {
+            record("size", std::mem::take(&mut self.size).to_string().into());
+        }
+        let seconds = u64::try_from(mtime.seconds).ok().filter(|seconds| *seconds <= MAX_SIZE);
+        if mtime.nanoseconds != 0 || seconds.is_none() {
+            record("mtime", pax::encode_time(mtime));
+        }
+        self.mtime = seconds.unwrap_or(0);
+        records
+    }
+
     fn encode(&self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
         put(&mut block, 0, 100, &self.name);

@@ -91,7 +91,7 @@ impl Record {
         let Self { uid, gid, mode, device } = self;
         let mut text = format!("{uid}:{gid}:{mode:o}");
         if let Some((major, minor)) = device {
-            text += &format!(":{major}.{minor}");
+            text.extend([":", &major.to_string(), ".", &minor.to_string()]);
         }
         text.into_bytes()
     }

@@ -45,7 +45,11 @@ pub(crate) fn decode(mut bytes: &[u8], records: &mut Records) -> Option<()> {
         if key.is_empty() {
             return None;
         }
-        if value.is_empty() && !key.starts_with(XATTR) {
+        if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
+            // GNU tar's oldest sparse format repeats these two; its next one has them as a list.
+            let list = records.entry(b"GNU.sparse.map".to_vec()).or_default();
+            list.extend([value, b","].concat());
+        } else if value.is_empty() && !key.starts_with(XATTR) {
             records.remove(key);
         } else {
             records.insert(key.to_vec(), value.to_vec());

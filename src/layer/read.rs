@@ -25,6 +25,16 @@ const BLOCK: usize = 512;
 /// The most that names, links, PAX records and sparse maps of one entry may take.
 const MAX_EXTENSION: u64 = 1 << 20;
 
+/// Where the numbers of a header stand.
+type Field = std::ops::Range<usize>;
+const MODE: Field = 100..108;
+const UID: Field = 108..116;
+const GID: Field = 116..124;
+const SIZE: Field = 124..136;
+const MTIME: Field = 136..148;
+const MAJOR: Field = 329..337;
+const MINOR: Field = 337..345;
+
 /// What names beginning with `.wh.` mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
@@ -78,7 +88,7 @@ impl<R: Read> LayerReader<R> {
             self.skip(rest)?;
             (self.stored, self.padding, self.content) = (0, 0, Map::default());
             let Some(raw) = self.raw_entry()? else { return Ok(None) };
-            if let Some(entry) = self.interpret(raw)? {
+            if let Some(entry) = self.interpret(&raw)? {
                 return Ok(Some(entry));
             }
         }
@@ -101,7 +111,7 @@ impl<R: Read> LayerReader<R> {
                 return Ok(Some(Raw { header, records, position }));
             }
             let size = header.entry_size().map_err(|_| self.malformed("a size is no number"))?;
-            extension += size;
+            extension = size.saturating_add(extension);
             if extension > MAX_EXTENSION {
                 return Err(self.malformed("a name or PAX header has more than 1 MiB"));
             }
@@ -153,7 +163,7 @@ impl<R: Read> LayerReader<R> {
     }
 
     /// What the entry is; `None` if it is nothing that a file system could hold.
-    fn interpret(&mut self, raw: Raw) -> Result<Option<Entry>, LayerError> {
+    fn interpret(&mut self, raw: &Raw) -> Result<Option<Entry>, LayerError> {
         let kind = raw.header.entry_type().as_byte();
         let size = raw.size().ok_or_else(|| self.malformed("a size is no number"))?;
         // Only files have content. Other entries sometimes state a size all the same.
@@ -162,7 +172,7 @@ impl<R: Read> LayerReader<R> {
         self.padding = padding(stored);
         let bad = |problem| LayerError::Malformed { position: raw.position, problem };
         let mut name = raw.name();
-        if let Some((path, map)) = self.sparse_map(&raw)? {
+        if let Some((path, map)) = self.sparse_map(raw)? {
             name = path.unwrap_or(name);
             self.content = map;
         } else {
@@ -220,7 +230,7 @@ impl<R: Read> LayerReader<R> {
     }
 
     /// The name and the map of a sparse file, in whichever of GNU tar's four ways.
-    fn sparse_map(&mut self, raw: &Raw) -> Result<Option<(Option<Vec<u8>>, Map)>, LayerError> {
+    fn sparse_map(&mut self, raw: &Raw) -> Result<Option<Sparse>, LayerError> {
         let bad = |problem| LayerError::Malformed { position: raw.position, problem };
         if raw.header.entry_type().as_byte() == b'S' {
             let mut map = sparse::Builder::new(self.stored);
@@ -334,6 +344,9 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+/// The name of a sparse file, where it is not the header's, and its map.
+type Sparse = (Option<Vec<u8>>, Map);
+
 /// A header, and the PAX records that override it.
 struct Raw {
     header: tar::Header,
@@ -353,22 +366,37 @@ impl Raw {
         self.records.get(&b"linkpath"[..]).cloned().unwrap_or_else(own)
     }
 
-    /// A number from a PAX record, else from the header.
-    fn number(&self, key: &str, own: impl FnOnce() -> io::Result<u64>) -> Option<u64> {
+    /// A number from a PAX record, else from the header's `field`.
+    fn number<N: TryFrom<i64> + std::str::FromStr>(&self, key: &str, field: Field) -> Option<N> {
         match self.records.get(key.as_bytes()) {
             Some(text) => pax::number(text),
-            None => own().ok(),
+            None => N::try_from(self.field(field)?).ok(),
         }
+    }
+
+    /// A numeric field: octal digits, or a binary number where they have no room.
+    fn field(&self, field: Field) -> Option<i64> {
+        let bytes = &self.header.as_bytes()[field];
+        if bytes[0] & 0x80 != 0 {
+            let first = i128::from((bytes[0] << 1).cast_signed() >> 1);
+            let value = bytes[1..].iter().try_fold(first, |value, byte| {
+                value.checked_mul(256).map(|value| value | i128::from(*byte))
+            });
+            return i64::try_from(value?).ok();
+        }
+        let text = std::str::from_utf8(until_nul(bytes)).ok()?.trim_matches(' ');
+        // Writers leave fields blank that they think nobody needs.
+        if text.is_empty() { Some(0) } else { i64::from_str_radix(text, 8).ok() }
     }
 
     fn size(&self) -> Option<u64> {
         // Sizes near 2^64 would overflow when they are padded.
-        self.number("size", || self.header.entry_size()).filter(|size| *size < 1 << 62)
+        self.number("size", SIZE).filter(|size| *size < 1 << 62)
     }
 
     fn device(&self) -> Option<Kind> {
-        let major = self.header.device_major().ok()??;
-        let minor = self.header.device_minor().ok()??;
+        let major = u32::try_from(self.field(MAJOR)?).ok()?;
+        let minor = u32::try_from(self.field(MINOR)?).ok()?;
         Some(if self.header.entry_type().as_byte() == b'3' {
             Kind::CharDevice { major, minor }
         } else {
@@ -379,13 +407,11 @@ impl Raw {
     fn mtime(&self) -> Option<Timestamp> {
         match self.records.get(&b"mtime"[..]) {
             Some(text) => pax::decode_time(text),
-            // GNU tar writes times before 1970 as a negative binary number.
-            None => Some(Timestamp::from_seconds(self.header.mtime().ok()?.cast_signed())),
+            None => self.field(MTIME).map(Timestamp::from_seconds),
         }
     }
 
     fn entry(&self, path: ImagePath, kind: Kind) -> Option<Entry> {
-        let id = |number: Option<u64>| u32::try_from(number?).ok();
         let mut xattrs = BTreeMap::new();
         for (key, value) in &self.records {
             if let Some(name) = key.strip_prefix(pax::XATTR) {
@@ -395,11 +421,134 @@ impl Raw {
         Some(Entry {
             path,
             kind,
-            mode: self.header.mode().ok()? & 0o7777,
-            uid: id(self.number("uid", || self.header.uid()))?,
-            gid: id(self.number("gid", || self.header.gid()))?,
+            mode: u32::try_from(self.field(MODE)? & 0o7777).ok()?,
+            uid: self.number("uid", UID)?,
+            gid: self.number("gid", GID)?,
             mtime: self.mtime()?,
             xattrs,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+    use crate::layer::testing::{archive, directory, entry, file, symlink};
+    use crate::oci::Digest;
+
+    /// Entries with the digests of their contents.
+    fn read_all(bytes: &[u8], names: Names) -> Result<Vec<(Entry, Digest)>, LayerError> {
+        let mut reader = LayerReader::new(bytes, names)?;
+        let mut entries = Vec::new();
+        while let Some(entry) = reader.next_entry()? {
+            let mut content = Vec::new();
+            let read = reader.read_to_end(&mut content);
+            read.map_err(|source| LayerError::Source { source })?;
+            entries.push((entry, Digest::of(content)));
+        }
+        Ok(entries)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut odd = entry([&b"/\xff"[..], &[b'n'; 300]].concat(), Kind::File { size: 2 });
+        odd.uid = u32::MAX;
+        odd.mtime = Timestamp { seconds: -5, nanoseconds: 1 };
+        odd.xattrs.insert(b"security.capability".to_vec(), b"\0\n=\xff".to_vec());
+        odd.xattrs.insert(b"user.empty".to_vec(), Vec::new());
+        let entries = [
+            directory("/"),
+            (odd, "xy"),
+            symlink("/l", &"t".repeat(200)),
+            (entry("/d", Kind::BlockDevice { major: 4095, minor: 0xf_ffff }), ""),
+            (entry("/gone", Kind::Whiteout), ""),
+            (entry("/", Kind::OpaqueWhiteout), ""),
+            (entry("/h", Kind::Hardlink { target: ImagePath::new("/l") }), ""),
+        ];
+        let read = read_all(&archive(&entries).0, Names::Layer).expect("our own archive");
+        let expected: Vec<_> =
+            entries.into_iter().map(|(entry, content)| (entry, Digest::of(content))).collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn sparse_files_of_gnu_tar_are_filled_with_zeros() {
+        let directory = tempfile::tempdir().expect("writable");
+        let mut content = vec![0; 3_000_000];
+        // More pieces than fit into a header, so that there is an extension block.
+        for piece in 0..30 {
+            content[piece * 100_000] = b'x';
+        }
+        let sparse = File::create(directory.path().join("f"), &content);
+        for format in ["gnu", "pax --sparse-version=0.0", "pax --sparse-version=0.1", "pax"] {
+            let output = Command::new("tar")
+                .args(["-cS", "-C"])
+                .arg(directory.path())
+                .args(format!("--format={format}").split(' '))
+                .arg("f")
+                .output()
+                .expect("tar is installed");
+            assert!(output.stdout.len() < 1_000_000, "{format} is sparse");
+            let read = read_all(&output.stdout, Names::Layer).expect("valid");
+            assert_eq!(read.len(), 1);
+            assert_eq!(read[0].0.path, ImagePath::new("/f"), "{format}");
+            assert_eq!(read[0].0.kind, Kind::File { size: 3_000_000 }, "{format}");
+            assert_eq!(read[0].1, sparse, "{format}");
+        }
+    }
+
+    /// A file with holes.
+    struct File;
+
+    impl File {
+        fn create(path: std::path::PathBuf, content: &[u8]) -> Digest {
+            use std::os::unix::fs::FileExt as _;
+            let file = fs::File::create(path).expect("writable");
+            file.set_len(content.len() as u64).expect("writable");
+            for (offset, byte) in content.iter().enumerate().filter(|(_, byte)| **byte != 0) {
+                file.write_all_at(&[*byte], offset as u64).expect("writable");
+            }
+            Digest::of(content)
+        }
+    }
+
+    #[test]
+    fn gnu_long_names_and_global_pax_headers_are_understood() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut global = tar::Header::new_ustar();
+        let content = b"19 mtime=1234567.5\n";
+        global.set_entry_type(tar::EntryType::XGlobalHeader);
+        global.set_size(content.len() as u64);
+        global.set_cksum();
+        builder.append(&global, &content[..]).expect("a Vec takes all");
+        let name = "long/".repeat(50);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o600);
+        for number in ["1", "2"] {
+            let path = format!("{name}{number}");
+            builder.append_data(&mut header, path, &b"x"[..]).expect("a Vec takes all");
+        }
+        let bytes = builder.into_inner().expect("a Vec takes all");
+        let read = read_all(&bytes, Names::Layer).expect("valid");
+        let late = Timestamp { seconds: 1_234_567, nanoseconds: 500_000_000 };
+        for ((entry, _), number) in read.iter().zip(["1", "2"]) {
+            assert_eq!(entry.path, ImagePath::new(format!("{name}{number}")));
+            assert_eq!(entry.mtime, late);
+        }
+        assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn reserved_names_are_names_in_plain_archives() {
+        let (bytes, _) = archive(&[(entry("/d/x", Kind::Whiteout), ""), file("/f", "")]);
+        let paths = |names| {
+            let read = read_all(&bytes, names).expect("valid");
+            read.into_iter().map(|(entry, _)| entry.path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(Names::Plain), ["/d/.wh.x", "/f"]);
+        assert_eq!(paths(Names::Layer), ["/d/x", "/f"]);
     }
 }

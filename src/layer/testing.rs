@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Read as _};
 
-use crate::layer::{Entry, Kind, LayerWriter, Tree};
+use crate::layer::{Entry, Kind, LayerWriter, Owners, Tree};
 use crate::oci::{Compression, DiffId, ImagePath, Timestamp};
 
 /// An entry with the mode 0644, owned by root, from 2001.
@@ -67,7 +67,7 @@ pub(crate) fn list(tree: &dyn Tree) -> String {
 
 fn walk(tree: &dyn Tree, path: &ImagePath, text: &mut String) {
     let node = tree.lookup(path).expect("readable").expect("it was listed");
-    let (kind, more) = match &node.kind {
+    let (kind, rest) = match &node.kind {
         Kind::File { .. } => {
             let mut content = String::new();
             tree.open(path).expect("a file").read_to_string(&mut content).expect("readable");
@@ -81,7 +81,7 @@ fn walk(tree: &dyn Tree, path: &ImagePath, text: &mut String) {
         other => ("?", format!("{other:?}")),
     };
     let (mode, uid, gid) = (node.mode, node.uid, node.gid);
-    let line = format!("{kind}{mode:o} {uid}:{gid} {path} {more}");
+    let line = format!("{kind}{mode:o} {uid}:{gid} {path} {rest}");
     writeln!(text, "{}", line.trim_end()).expect("a String takes all");
     if node.kind == Kind::Directory {
         for name in tree.read_dir(path).expect("a directory") {
@@ -90,9 +90,16 @@ fn walk(tree: &dyn Tree, path: &ImagePath, text: &mut String) {
     }
 }
 
+/// How owners can be kept here.
+pub(crate) fn owners() -> Owners {
+    if is_root() { Owners::Real } else { Owners::Recorded }
+}
+
 /// Whether the tests that need root can run. Where they must, it is a failure if they cannot.
 pub(crate) fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
+    // Root of a user namespace is not root enough: it cannot give files to any owner.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let is_root = rustix::process::geteuid().is_root() && map.contains("4294967295");
     assert!(is_root || std::env::var_os("CORACLE_MUST_WORK").is_none(), "needs root");
     is_root
 }

@@ -12,7 +12,7 @@ use std::{
 use crate::layer::{Entry, Kind};
 use crate::oci::{ImagePath, Timestamp};
 
-/// How many symbolic links one path may lead through; BuildKit's limit.
+/// How many symbolic links one path may lead through; `BuildKit`'s limit.
 const MAX_LINKS: u32 = 255;
 
 /// What stands at a path of a [`Tree`].

@@ -177,7 +177,9 @@ impl BlobStream<'_> {
             }
             let host = self.host();
             return Err(match error {
-                Some(source) => RegistryError::Unreachable { host, source },
+                Some(source) => {
+                    RegistryError::Unreachable { host, subject: self.subject.clone(), source }
+                }
                 None => self.wrong_size(self.offset),
             });
         }

@@ -96,7 +96,9 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Patience {
     /// Try again, as the configuration says.
     Retry,
-    /// Give up: there is another host to ask (rule B097).
+    /// Try again a little: there is another host to ask (rule B097).
+    Brief,
+    /// Give up: whoever asked begins anew himself.
     Once,
 }
 
@@ -284,7 +286,11 @@ impl Client {
         retry: Retry,
         patience: Patience,
     ) -> Result<Response, HttpError> {
-        let retry = if patience == Patience::Once { retry.once() } else { retry };
+        let retry = match patience {
+            Patience::Retry => retry,
+            Patience::Brief => retry.briefly(),
+            Patience::Once => retry.once(),
+        };
         let is_final = |status, _: &HeaderMap, body: &[u8]| {
             status == StatusCode::TOO_MANY_REQUESTS && Answer::parse(body).is_long_limit()
         };
@@ -321,7 +327,8 @@ impl Call<'_> {
     }
 
     pub(crate) fn unreachable(&self, source: HttpError) -> RegistryError {
-        RegistryError::Unreachable { host: self.name(), source }
+        let subject = self.subject.clone();
+        RegistryError::Unreachable { host: self.name(), subject, source }
     }
 
     pub(crate) fn misbehaved(&self, source: Misbehaviour) -> RegistryError {

@@ -22,10 +22,12 @@ pub enum Login {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// No answer came.
-    #[error("cannot reach {host}")]
+    #[error("cannot reach {host} for `{subject}`")]
     Unreachable {
         /// Which registry.
         host: String,
+        /// What was asked for.
+        subject: String,
         /// Why.
         source: HttpError,
     },

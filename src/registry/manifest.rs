@@ -184,7 +184,7 @@ impl Client {
 /// A pull from one source of several. Only the last is worth patience (rule B097).
 pub(crate) fn pull_call(endpoint: &Endpoint, subject: String, is_last: bool) -> Call<'_> {
     let scopes = Scopes::pull(&endpoint.repository);
-    let patience = if is_last { Patience::Retry } else { Patience::Once };
+    let patience = if is_last { Patience::Retry } else { Patience::Brief };
     Call { endpoint, scopes, subject, patience }
 }
 

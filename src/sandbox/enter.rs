@@ -21,7 +21,14 @@ use rustix::thread::UnshareFlags;
 use crate::sandbox::idmap::{IdMap, lent, name_of};
 use crate::sandbox::{EnterError, OneId, Refusal, Sandbox, filesystem};
 use crate::sys::namespace::unshare;
-use crate::sys::process::{fork_with, require_one_thread};
+use crate::sys::process::{Fork, exit_now, fork, fork_with, require_one_thread};
+
+/// How the process outside ends: the maps are written.
+const WRITTEN: i32 = 0;
+/// They are not, for the reason that it says.
+const FAILED: i32 = 1;
+/// They are not, as the helper that it names is not installed.
+const MISSING: i32 = 2;
 
 /// Readable by all, writable by the owner: what an image's files look like by default.
 pub(super) fn set_umask() {
@@ -31,8 +38,8 @@ pub(super) fn set_umask() {
 /// Gets this process into a position to run steps: as root of a user namespace, if it is not
 /// root already. Sets the umask to 022.
 ///
-/// Call it before any thread is started. If it fails the process is as it was, and can do
-/// everything but run steps.
+/// Call it before any thread is started. If the machine refuses, the process is as it was, and can
+/// do everything but run steps.
 ///
 /// # Errors
 ///
@@ -84,7 +91,8 @@ fn try_to_mount(more: UnshareFlags) -> Result<Result<(), (bool, io::Error)>, Ent
 }
 
 fn mount_something(more: UnshareFlags) -> Result<(), (bool, io::Error)> {
-    let (uid, gid) = own_ids();
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
     let made_user = more.contains(UnshareFlags::NEWUSER);
     unshare(more).map_err(|error| (false, error))?;
     if made_user {
@@ -100,18 +108,18 @@ fn mount_something(more: UnshareFlags) -> Result<(), (bool, io::Error)> {
 
 /// Enters a user namespace with as many ids as can be had; says why if it is one.
 fn enter_user_namespace(uid: u32, name: Option<&str>) -> io::Result<Option<OneId>> {
-    let (own_uid, own_gid) = own_ids();
-    let why_one = match maps(uid, own_gid, name) {
+    let gid = rustix::process::getegid().as_raw();
+    let why_one = match maps(uid, gid, name) {
         Err(why) => {
             unshare(UnshareFlags::NEWUSER)?;
             why
         }
-        Ok(maps) => match enter_with(maps)? {
+        Ok(maps) => match enter_with(&maps)? {
             Ok(()) => return Ok(None),
             Err(why) => why,
         },
     };
-    write_single(own_uid, own_gid)?;
+    write_single(uid, gid)?;
     Ok(Some(why_one))
 }
 
@@ -143,68 +151,71 @@ fn maps(uid: u32, gid: u32, name: Option<&str>) -> Result<Maps, OneId> {
 }
 
 /// Enters a user namespace while a process outside of it, started before, writes its maps.
-fn enter_with(maps: Maps) -> io::Result<Result<(), OneId>> {
+fn enter_with(maps: &Maps) -> io::Result<Result<(), OneId>> {
     let (entered, enter) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (result, telling) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let target = rustix::process::getpid();
     let (enter, result) = (File::from(enter), File::from(result));
-    let outside = match crate::sys::process::fork()? {
-        crate::sys::process::Fork::Child => {
+    let outside = match fork()? {
+        Fork::Child => {
             drop((enter, result));
-            let code = i32::from(write_from_outside(entered, telling, target, &maps).is_err());
-            crate::sys::process::exit_now(code)
+            let code = write_from_outside(entered, telling, target, maps);
+            exit_now(code)
         }
-        crate::sys::process::Fork::Parent(outside) => outside,
+        Fork::Parent(outside) => outside,
     };
     drop((entered, telling));
     unshare(UnshareFlags::NEWUSER)?;
     (&enter).write_all(b"x")?;
     let mut said = Vec::new();
     (&result).read_to_end(&mut said)?;
-    Ok(match (exit_code(outside)?, said.split_first()) {
-        (Some(0), None) => Ok(()),
-        (_, Some((b'u', []))) => Err(OneId::NoHelper { program: "newuidmap" }),
-        (_, Some((b'g', []))) => Err(OneId::NoHelper { program: "newgidmap" }),
-        _ => Err(OneId::HelperFailed { said: String::from_utf8_lossy(&said).trim().to_owned() }),
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    Ok(match exit_code(outside)? {
+        Some(WRITTEN) => Ok(()),
+        Some(MISSING) if said == "newuidmap" => Err(OneId::NoHelper { program: "newuidmap" }),
+        Some(MISSING) => Err(OneId::NoHelper { program: "newgidmap" }),
+        _ => Err(OneId::HelperFailed { said }),
     })
 }
 
-/// Runs in the process outside: says on `telling` what went wrong, or nothing.
-fn write_from_outside(
-    entered: OwnedFd,
-    telling: OwnedFd,
-    target: Pid,
-    maps: &Maps,
-) -> Result<(), ()> {
-    File::from(entered).read_exact(&mut [0]).map_err(drop)?;
+/// Runs in the process outside, which ends with the result as its exit code. On `telling` it says
+/// which helper is missing, or what went wrong.
+fn write_from_outside(entered: OwnedFd, telling: OwnedFd, target: Pid, maps: &Maps) -> i32 {
+    if File::from(entered).read_exact(&mut [0]).is_err() {
+        return FAILED;
+    }
     let target = target.as_raw_pid();
     let write = |program: &str, file: &str, map: &IdMap| {
         if maps.directly {
             let path = format!("/proc/{target}/{file}");
-            return fs::write(&path, map.table()).map_err(|error| format!("{path}: {error}"));
+            return fs::write(&path, map.table()).map_err(|e| (FAILED, format!("{path}: {e}")));
         }
         call_helper(program, target, map)
     };
     // The groups first: if they fail, the one user id can still be mapped without them.
     let result = write("newgidmap", "gid_map", &maps.gids)
         .and_then(|()| write("newuidmap", "uid_map", &maps.uids));
-    result.map_err(|said| {
-        let _ = File::from(telling).write_all(said.as_bytes());
-    })
+    match result {
+        Ok(()) => WRITTEN,
+        Err((code, said)) => {
+            let _ = File::from(telling).write_all(said.as_bytes());
+            code
+        }
+    }
 }
 
-/// Calls `newuidmap` or `newgidmap`. A missing one is told by its third letter alone.
-fn call_helper(program: &str, target: i32, map: &IdMap) -> Result<(), String> {
-    let called = Command::new(program)
-        .arg(target.to_string())
-        .args(map.arguments())
-        .stdin(Stdio::null())
-        .output();
-    match called {
+/// Calls `newuidmap` or `newgidmap`.
+fn call_helper(program: &str, target: i32, map: &IdMap) -> Result<(), (i32, String)> {
+    let mut command = Command::new(program);
+    command.arg(target.to_string()).args(map.arguments()).stdin(Stdio::null());
+    match command.output() {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(program[3..4].to_owned()),
-        Err(error) => Err(format!("{program}: {error}")),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err((FAILED, format!("{program} failed: {}", said.trim())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err((MISSING, program.to_owned())),
+        Err(error) => Err((FAILED, format!("{program}: {error}"))),
     }
 }
 
@@ -218,10 +229,6 @@ fn write_single(uid: u32, gid: u32) -> io::Result<()> {
         fs::write("/proc/self/uid_map", IdMap::single(uid).table())?;
     }
     Ok(())
-}
-
-fn own_ids() -> (u32, u32) {
-    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
 /// Waits for a process of ours; `None` if a signal ended it.

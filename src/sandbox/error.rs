@@ -53,6 +53,15 @@ impl SandboxError {
             Self::SetUp { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Some("a limit is used up: see `sysctl user` and the free disk space".to_owned())
             }
+            Self::SetUp { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => Some(
+                "overlayfs cannot keep changes on every file system, and not on a container's \
+                 own root: put the store on a volume, a local disk or a tmpfs"
+                    .to_owned(),
+            ),
+            Self::Start(source) if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "coracle runs a copy of itself from memory: `sudo sysctl -w vm.memfd_noexec=0`"
+                    .to_owned(),
+            ),
             Self::Lost => Some("see the kernel's log for the out-of-memory killer".to_owned()),
             Self::SetUp { .. } | Self::Interrupted | Self::NoCommand | Self::Start(_) => None,
         }

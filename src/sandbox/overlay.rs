@@ -92,12 +92,11 @@ impl Overlay<'_> {
 
     fn mount_by_string(&self, at: &OwnedFd) -> io::Result<()> {
         let lower: Vec<String> = self.lower.iter().rev().map(by_descriptor).collect();
-        let mut options = format!("lowerdir={}", lower.join(":"));
+        let mut options = vec![format!("lowerdir={}", lower.join(":"))];
         for (key, value) in self.options() {
-            let equals = if value.is_empty() { "" } else { "=" };
-            options += &format!(",{key}{equals}{value}");
+            options.push(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") });
         }
-        let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let options = CString::new(options.join(",")).map_err(|_| io::ErrorKind::InvalidInput)?;
         let flags = MountFlags::empty();
         Ok(rustix::mount::mount("overlay", by_descriptor(at), "overlay", flags, &*options)?)
     }

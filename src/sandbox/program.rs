@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
 
 /// A copy of this program in memory, made when it is first needed.
 #[derive(Debug, Default)]
@@ -19,21 +20,24 @@ pub(super) struct Program(OnceLock<File>);
 impl Program {
     /// What to execute. Good in this process and in one that it forks.
     pub(super) fn path(&self) -> io::Result<PathBuf> {
-        let copy = match self.0.get() {
-            Some(copy) => copy,
+        if self.0.get().is_none() {
             // Two threads may both make one; the second is dropped.
-            None => {
-                let made = sealed_copy()?;
-                self.0.get_or_init(|| made)
-            }
-        };
+            let made = sealed_copy()?;
+            let _ = self.0.set(made);
+        }
+        let copy = self.0.get().expect("it was set a line ago, if not before");
         Ok(PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())))
     }
 }
 
 fn sealed_copy() -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut copy = File::from(memfd_create("coracle", flags)?);
+    let copy = match memfd_create("coracle", flags | MemfdFlags::EXEC) {
+        // Kernels before 6.3 do not know the flag, and need none.
+        Err(Errno::INVAL) => memfd_create("coracle", flags),
+        other => other,
+    }?;
+    let mut copy = File::from(copy);
     io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&copy, seals)?;

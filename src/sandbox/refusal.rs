@@ -53,25 +53,32 @@ impl Refusal {
         let is = |path: &str, value: &str| {
             fs::read_to_string(path).is_ok_and(|content| content.trim() == value)
         };
-        Self::of(
-            made_namespace,
-            error.raw_os_error().unwrap_or_default(),
-            is("/proc/sys/user/max_user_namespaces", "0"),
-            is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-            is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
-        )
+        let switches = Switches {
+            limit_is_0: is("/proc/sys/user/max_user_namespaces", "0"),
+            root_only: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+            apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+        };
+        Self::of(made_namespace, error.raw_os_error().unwrap_or_default(), switches)
     }
 
-    fn of(made: bool, errno: i32, limit_is_0: bool, switch_is_0: bool, apparmor: bool) -> Self {
+    fn of(made_namespace: bool, errno: i32, switches: Switches) -> Self {
         match errno {
             libc::ENOSPC | libc::EUSERS => Self::Limit,
-            _ if limit_is_0 => Self::Limit,
-            libc::EINVAL | libc::ENOSYS if !made => Self::Kernel,
-            _ if switch_is_0 => Self::Switch,
-            libc::EPERM | libc::EACCES if apparmor => Self::AppArmor,
+            _ if switches.limit_is_0 => Self::Limit,
+            libc::EINVAL | libc::ENOSYS if !made_namespace => Self::Kernel,
+            _ if switches.root_only => Self::Switch,
+            libc::EPERM | libc::EACCES if switches.apparmor => Self::AppArmor,
             _ => Self::Outside,
         }
     }
+}
+
+/// The machine's settings about user namespaces, as far as it has them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Switches {
+    limit_is_0: bool,
+    root_only: bool,
+    apparmor: bool,
 }
 
 impl EnterError {
@@ -110,14 +117,21 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_follows_from_the_error_and_the_switches() {
-        let of = Refusal::of;
-        assert_eq!(of(false, libc::ENOSPC, false, false, false), Refusal::Limit);
-        assert_eq!(of(false, libc::EPERM, true, false, false), Refusal::Limit);
-        assert_eq!(of(false, libc::EPERM, false, true, false), Refusal::Switch);
-        assert_eq!(of(true, libc::EACCES, false, false, true), Refusal::AppArmor);
-        assert_eq!(of(true, libc::EPERM, false, false, true), Refusal::AppArmor);
-        assert_eq!(of(false, libc::EINVAL, false, false, false), Refusal::Kernel);
-        assert_eq!(of(false, libc::EPERM, false, false, false), Refusal::Outside);
+        let none = Switches::default();
+        let apparmor = Switches { apparmor: true, ..none };
+        let limit_is_0 = Switches { limit_is_0: true, ..none };
+        let root_only = Switches { root_only: true, ..none };
+        for (made, errno, switches, expected) in [
+            (false, libc::ENOSPC, none, Refusal::Limit),
+            (false, libc::EPERM, limit_is_0, Refusal::Limit),
+            (false, libc::EPERM, root_only, Refusal::Switch),
+            (true, libc::EACCES, apparmor, Refusal::AppArmor),
+            (true, libc::EPERM, apparmor, Refusal::AppArmor),
+            (false, libc::EINVAL, none, Refusal::Kernel),
+            (false, libc::EPERM, none, Refusal::Outside),
+        ] {
+            assert_eq!(Refusal::of(made, errno, switches), expected, "{errno} {switches:?}");
+        }
     }
 
     #[test]

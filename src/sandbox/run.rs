@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -25,7 +26,8 @@ impl Sandbox {
     /// # Errors
     ///
     /// Fails if the command could not be brought to run for a reason that is not the command's,
-    /// or was cancelled. A program that is not there is an [`Exit`].
+    /// or was cancelled; the upper directory is then good for nothing. A program that is not there
+    /// is an [`Exit`].
     pub fn run(
         &self,
         spec: &Spec,
@@ -95,6 +97,7 @@ impl Running {
         let (answers, answer_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let mut command = Command::new(program);
         command
+            .arg0("coracle")
             .arg(CHILD_ARGUMENT)
             .args([&order_end, &answer_end].map(|fd| fd.as_raw_fd().to_string()))
             .env_clear()

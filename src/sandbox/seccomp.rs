@@ -42,8 +42,8 @@ const RETURN: u16 = 0x06;
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
-const EPERM: u32 = ERRNO | 1;
-const ENOSYS: u32 = ERRNO | 38;
+const EPERM: u32 = ERRNO + libc::EPERM.unsigned_abs();
+const ENOSYS: u32 = ERRNO + libc::ENOSYS.unsigned_abs();
 
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
@@ -207,7 +207,7 @@ mod tests {
         check(syscalls::special::CLONE, 0x003d_0f00, ALLOW);
         check(syscalls::special::CLONE, 17, ALLOW);
         for namespace in [0x2_0000, 0x200_0000, 0x400_0000, 0x1000_0000, 0x4000_0000] {
-            check(syscalls::special::CLONE, namespace | 17, EPERM);
+            check(syscalls::special::CLONE, namespace + 17, EPERM);
         }
     }
 

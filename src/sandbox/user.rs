@@ -74,7 +74,7 @@ pub fn resolve_user(
     if !group_name.is_empty() {
         gid = explicit_group(group_name, &known)?;
     } else if let Some(account) = account.filter(|_| !name.is_empty()) {
-        groups = known.iter().filter(|group| group.has(&account.name)).map(|g| g.gid).collect();
+        groups = known.iter().filter(|group| group.has(account.name)).map(|g| g.gid).collect();
     }
     let home = match account {
         Some(account) => text(account.home),

@@ -109,7 +109,8 @@ fn open_for_removal(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     // Overlayfs leaves directories with mode 000, and a command in a build may do so too.
     match rustix::fs::openat(&parent, name, DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(directory) => {
-            drop(rustix::fs::fchmod(&directory, Mode::RWXU));
+            // If this is refused, so is what needs it, and that is reported.
+            let _ = rustix::fs::fchmod(&directory, Mode::RWXU);
             Ok(directory)
         }
         Err(Errno::ACCESS) => {
@@ -187,8 +188,11 @@ mod tests {
         let none = open_directory(&here, Path::new("none")).expect("a directory");
         rustix::fs::mkdirat(&none, "in", Mode::RWXU).expect("writable");
         rustix::fs::fchmod(&none, Mode::empty()).expect("ours");
-        fs::set_permissions(directory.path().join("t/0123456789"), fs::Permissions::from_mode(0))
-            .expect("ours");
+        fs::set_permissions(
+            directory.path().join("t/0123456789"),
+            fs::Permissions::from_mode(0o000),
+        )
+        .expect("ours");
         remove_tree(&root, b"t").expect("removable");
         remove_tree(&root, b"t").expect("absent is fine");
         assert!(read_names(&root).expect("readable").is_empty());

@@ -33,8 +33,10 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     // SAFETY: `ifreq` is plain integers and arrays, for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        #[allow(clippy::cast_possible_wrap, reason = "two letters; the type differs by target")]
+        let letter = *from as libc::c_char;
+        *to = letter;
     }
     #[expect(clippy::cast_possible_truncation, reason = "the two flags fit in 16 bits")]
     let flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;

@@ -87,11 +87,11 @@ impl Applier<'_> {
                 let device = rustix::fs::makedev(*major, *minor);
                 self.make_free(&place.path)?;
                 // The device 0:0 would be a whiteout, so it is never made as a device.
-                let made = match self.owners {
+                let result = match self.owners {
                     Owners::Real if device != 0 => make(kind, device)(&place),
                     _ => Err(Errno::PERM),
                 };
-                match made {
+                match result {
                     Err(Errno::PERM) => return self.placeholder(&place, entry),
                     result => result.map_err(LayerError::file("create", &place.path))?,
                 }

@@ -50,13 +50,13 @@ impl Applier<'_> {
         {
             return Ok((resolved.clone(), Rc::clone(descriptor)));
         }
-        let (resolved, descriptor) = match beneath::open_directory(&self.root, path.relative()) {
-            Ok(descriptor) => (path.clone(), descriptor),
-            Err(_) => {
-                let resolved = self.walk(path)?;
-                let opened = beneath::open_directory(&self.root, resolved.relative());
-                (resolved, opened.map_err(LayerError::file("open", path))?)
-            }
+        let open = |path: &ImagePath| beneath::open_directory(&self.root, path.relative());
+        let (resolved, descriptor) = if let Ok(descriptor) = open(path) {
+            (path.clone(), descriptor)
+        } else {
+            let resolved = self.walk(path)?;
+            let descriptor = beneath::open_directory(&self.root, resolved.relative());
+            (resolved, descriptor.map_err(LayerError::file("open", path))?)
         };
         let descriptor = Rc::new(descriptor);
         self.parent = Some((path.clone(), resolved.clone(), Rc::clone(&descriptor)));
