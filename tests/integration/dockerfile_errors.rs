@@ -25,7 +25,7 @@ fn check(dockerfile: &str, options: &[&str], code: i32, words: &[&str]) {
 #[test]
 fn a_failing_step_shows_its_status_its_last_lines_and_its_place() {
     let dockerfile = "FROM busybox\n\nRUN echo last ''words && exit 7\n";
-    check(dockerfile, &[], 1, &["status 7", "last words", "Dockerfile:3", "RUN echo"]);
+    check(dockerfile, &[], 1, &["exit code: 7", "last words", "Dockerfile:3", "RUN echo"]);
 }
 
 #[test]
@@ -47,7 +47,12 @@ fn an_unknown_instruction_has_a_nearest_one() {
 
 #[test]
 fn an_unknown_flag_of_an_instruction_has_a_nearest_one() {
-    check("FROM busybox\nCOPY --chwon=1 a b\n", &[], 2, &["--chwon", "--chown", "Dockerfile:2"]);
+    check(
+        "FROM busybox\nCOPY --chwon=1 a b\n",
+        &[],
+        2,
+        &["--chwon", "did you mean chown", "Dockerfile:2"],
+    );
 }
 
 #[test]

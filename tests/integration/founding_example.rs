@@ -24,7 +24,7 @@ fn it_builds_pushes_to_two_registries_and_runs() {
     let tokens = TokenServer::start("127.0.0.1:0", users).expect("loopback has free ports");
     let first = require!(Registry::start(&Auth::Token(&tokens)));
     let second = require!(Registry::start(&Auth::Basic("bob", "bobs-password")));
-    require!(stand_in::push(&first));
+    require!(stand_in::push(&first, &["--dest-creds=alice:alices-password"]));
     let packages = PackageServer::start();
     let context = packages.context();
     let coracle = require!(Coracle::new());
@@ -106,7 +106,7 @@ fn check_image(image: &Image) {
 #[test]
 fn everybody_gets_the_same_image() {
     let registry = require!(Registry::open());
-    require!(stand_in::push(&registry));
+    require!(stand_in::push(&registry, &[]));
     let packages = PackageServer::start();
     let mut digests = Vec::new();
     for who in [Who::Root, Who::Subordinate] {
@@ -122,7 +122,7 @@ fn everybody_gets_the_same_image() {
 #[test]
 fn skopeo_copies_it_out_and_back() {
     let registry = require!(Registry::open());
-    require!(stand_in::push(&registry));
+    require!(stand_in::push(&registry, &[]));
     let packages = PackageServer::start();
     let context = packages.context();
     let coracle = require!(Coracle::new());

@@ -15,8 +15,6 @@ use crate::support::proxy::Fault;
 use crate::support::registry::Auth;
 use crate::support::requirement::require;
 
-const DOCKERFILE: &str = "FROM busybox\nRUN echo hello > /hello\n";
-
 struct Bench {
     registry: Registry,
     proxy: Proxy,
@@ -34,8 +32,15 @@ impl Bench {
         base::push_busybox(&registry)?;
         let proxy = Proxy::start(&registry.address());
         let context = Scratch::new();
-        context.write("Dockerfile", DOCKERFILE);
-        Ok(Self { registry, proxy, coracle: Coracle::new()?, context })
+        let bench = Self { registry, proxy, coracle: Coracle::new()?, context };
+        bench.write_dockerfile();
+        Ok(bench)
+    }
+
+    /// A base named by the proxy's address: a mirror would not be worth several attempts (B097).
+    fn write_dockerfile(&self) {
+        let base = format!("{}/library/busybox", self.proxy.address());
+        self.context.write("Dockerfile", format!("FROM {base}\nRUN echo hello > /hello\n"));
     }
 
     fn arguments(&self) -> [String; 4] {
@@ -51,8 +56,20 @@ impl Bench {
 #[test]
 fn an_unknown_image_is_named() {
     let bench = require!(Bench::new());
-    bench.context.write("Dockerfile", "FROM nobody/nothing:1.2\n");
-    bench.coracle.run(&bench.arguments()).fails(3, &["nobody/nothing:1.2", "Dockerfile:1"]);
+    let name = format!("{}/nobody/nothing:1.2", bench.proxy.address());
+    bench.context.write("Dockerfile", format!("FROM {name}\n"));
+    bench.coracle.run(&bench.arguments()).fails(3, &[&name, "Dockerfile:1"]);
+}
+
+#[test]
+fn a_mirror_that_was_passed_over_is_named_when_the_registry_fails_too() {
+    let bench = require!(Bench::new());
+    // No name under `invalid` ever exists: nothing beyond loopback is reached.
+    let mirror = format!("registry.invalid=http://{}", bench.proxy.address());
+    bench.proxy.fail(100, Method::GET, "/v2/", Fault::Status(500, None));
+    let arguments = ["pull", "--registry-mirror", &mirror, "registry.invalid/library/busybox"];
+    let words = [bench.proxy.address(), "500".to_owned(), "registry.invalid".to_owned()];
+    bench.coracle.run(&arguments).fails(3, &words.each_ref().map(String::as_str));
 }
 
 #[test]
@@ -69,6 +86,7 @@ fn another_content_than_promised_is_refused_and_leaves_the_store_whole() {
     bench.proxy.fail(100, Method::GET, "/blobs/", Fault::Corrupt);
     bench.coracle.run(&bench.arguments()).fails(3, &["digest"]);
     let sound = Bench { proxy: Proxy::start(&bench.registry.address()), ..bench };
+    sound.write_dockerfile();
     assert_eq!(sound.build().files()["hello"].text(), "hello\n");
 }
 
@@ -126,8 +144,6 @@ fn b012_credentials_do_not_follow_a_redirect_to_another_host() {
     bench.coracle.run_with(&login, "the-password").ok();
     bench.proxy.forget();
     bench.proxy.fail(100, Method::GET, "/blobs/", Fault::Redirect(elsewhere.address()));
-    let name = format!("{address}/library/busybox:latest");
-    bench.context.write("Dockerfile", format!("FROM {name}\nRUN echo hello > /hello\n"));
     bench.build();
     assert!(bench.proxy.seen().iter().any(|seen| seen.authorization.is_some()));
     assert!(elsewhere.downloads() >= 2, "{:#?}", elsewhere.seen());

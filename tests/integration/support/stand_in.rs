@@ -16,15 +16,15 @@ use crate::support::scratch::Scratch;
 use crate::support::serve::Service;
 use crate::support::skopeo;
 
-/// Puts the stand-in into a registry as `library/python:3.6-slim`.
-pub(crate) fn push(registry: &Registry) -> Result<(), String> {
+/// Puts the stand-in into a registry as `library/python:3.6-slim`, with `options` for skopeo.
+pub(crate) fn push(registry: &Registry, options: &[&str]) -> Result<(), String> {
     let layout = source("target/stand-in");
     if !layout.join("index.json").is_file() {
         return Err("target/stand-in is missing (`make stand-in` makes it)".to_owned());
     }
     let from = format!("oci:{}:latest", layout.display());
     let to = format!("docker://{}/library/python:3.6-slim", registry.address());
-    skopeo::copy(&from, &to, &[])
+    skopeo::copy(&from, &to, options)
 }
 
 /// Serves the package's archive where a GitLab would.
