@@ -33,7 +33,7 @@ pub struct BuildError {
 pub enum BuildErrorKind {
     /// The Dockerfile is malformed.
     #[error(transparent)]
-    Parse(#[from] ParseErrorKind),
+    Parse(#[from] ParseError),
     /// The Dockerfile cannot be carried out.
     #[error(transparent)]
     Plan(#[from] PlanErrorKind),
@@ -141,7 +141,8 @@ impl From<&EnterError> for BuildErrorKind {
 
 impl From<ParseError> for BuildError {
     fn from(error: ParseError) -> Self {
-        BuildErrorKind::from(error.kind).at(error.span)
+        let span = error.span;
+        BuildErrorKind::from(error).at(span)
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) fn build(errors: &[BuildError], source: &Source) -> Failure {
 fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
     let kind = &error.kind;
     let mut diagnostic = Diagnostic::of(kind);
+    if let BuildErrorKind::Parse(error) = kind {
+        let line = source.line(error.instruction.start);
+        diagnostic = diagnostic.prefixed(&format!("dockerfile parse error on line {line}: "));
+    }
     if let Some((step, steps)) = error.step {
         diagnostic = diagnostic.prefixed(&format!("step {step} of {steps} failed: "));
     }

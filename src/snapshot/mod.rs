@@ -281,13 +281,16 @@ mod tests {
     fn run(root: &RootFs, script: &str) -> String {
         let lower: Vec<&str> =
             root.lower.iter().rev().map(|path| path.to_str().expect("text")).collect();
+        // The kernel refuses `redirect_dir=off` with `userxattr`, which implies it.
+        let is_user = lower.iter().any(|path| path.contains("-user/"));
+        let options = if is_user { "userxattr" } else { "redirect_dir=off,metacopy=off" };
         let output = Command::new("unshare")
             .args(["-m", "sh", "-euc"])
             .arg(format!(
                 "m=$(mktemp -d); trap 'cd /; umount $m; rmdir $m' EXIT
-                mount -t overlay overlay -o redirect_dir=off,metacopy=off,index=off{} \
+                mount -t overlay overlay -o index=off,{} \
                 -o lowerdir={},upperdir={},workdir={} $m; cd $m; {script}",
-                if lower.iter().any(|path| path.contains("-user/")) { ",userxattr" } else { "" },
+                options,
                 lower.join(":"),
                 root.upper.display(),
                 root.work.display(),

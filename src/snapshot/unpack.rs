@@ -14,7 +14,7 @@ use std::{
 
 use crate::layer::{Applied, Target, Tree, apply, settle};
 use crate::oci::Layer;
-use crate::snapshot::{Committed, OpenLayer, SnapshotError, Snapshotter, above};
+use crate::snapshot::{Committed, OpenLayer, SnapshotError, Snapshotter, above, discard};
 
 /// A layer in a temporary directory.
 struct Unpacked {
@@ -106,7 +106,7 @@ fn unpack(
     match apply(source, &target, layer.diff_id) {
         Ok(applied) => Ok(Unpacked { directory, applied }),
         Err(source) => {
-            super::discard(&directory);
+            discard(&directory);
             Err(SnapshotError::Unpack { layer: digest, source })
         }
     }

@@ -166,10 +166,7 @@ impl<'a> Applier<'a> {
         }
         self.set_directory_times()?;
         // What lies in an opaque directory has nothing to do with the layers below.
-        let is_hidden = |path: &ImagePath| {
-            self.opaque.iter().any(|opaque| path != opaque && path.starts_with(opaque))
-        };
-        let implied = self.implied.iter().filter(|path| !is_hidden(path)).cloned().collect();
+        let implied = self.implied.iter().filter(|path| !self.is_hidden(path)).cloned().collect();
         Ok(Applied { diff_id, implied, needs_lower: self.needs_lower, sidecar: self.sidecar })
     }
 
