@@ -1,0 +1,46 @@
+# The two commands that matter are `make demo` and `make test`. Both set up a fresh Debian 12 by themselves.
+SHELL := /bin/bash
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STATIC := x86_64-unknown-linux-musl
+
+.PHONY: help demo test lint doc unit static stand-in setup-demo setup-test
+
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+demo: setup-demo stand-in ## The founding example: build, push and run a Python image without Docker
+	$(CARGO) build --locked --quiet --bin coracle --example token-server
+	scripts/demo $(TARGET)/debug target/stand-in
+
+test: setup-test lint doc stand-in unit ## Everything that CI checks
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
+
+unit:
+	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
+		$(CARGO) nextest run --locked --no-fail-fast; \
+	else \
+		echo "cargo-nextest is not installed: falling back to cargo test"; $(CARGO) test --locked --no-fail-fast; \
+	fi
+
+static: ## One static binary for any x86-64 Linux, in target/x86_64-unknown-linux-musl/release
+	@command -v musl-gcc > /dev/null || { echo "please run: sudo apt-get install musl-tools"; exit 1; }
+	@rustc --print target-libdir --target $(STATIC) | xargs test -d || { echo "please run: rustup target add $(STATIC)"; exit 1; }
+	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --locked --release --bin coracle --target $(STATIC)
+	@ls -l $(TARGET)/$(STATIC)/release/coracle
+
+stand-in: ## The stand-in for python:3.6-slim, as an OCI layout in target/stand-in
+	@scripts/stand-in target/stand-in
+
+setup-demo:
+	@scripts/setup demo
+
+setup-test:
+	@scripts/setup test

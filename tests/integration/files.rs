@@ -1,0 +1,145 @@
+//! Which files get into the image: contexts, `.dockerignore`, other stages, and what steps leave.
+
+use crate::support::Coracle;
+use crate::support::Image;
+use crate::support::Registry;
+use crate::support::Scratch;
+use crate::support::base;
+use crate::support::requirement::require;
+
+fn build(context: &Scratch, options: &[&str]) -> Result<Image, String> {
+    let registry = Registry::open()?;
+    base::push_busybox(&registry)?;
+    let coracle = Coracle::new()?;
+    Ok(coracle.build(context.path(), &registry.as_docker_hub(), options))
+}
+
+#[test]
+fn dockerignore_keeps_files_out_and_lets_exceptions_in() {
+    let context = Scratch::new();
+    context.write("Dockerfile", "FROM busybox\nCOPY . /app/\n");
+    context.write(".dockerignore", "*.log\n**/secret\n!keep.log\nDockerfile\n");
+    for name in ["keep.log", "drop.log", "a/secret", "a/b/secret", "a/open"] {
+        context.write(name, name);
+    }
+    let image = require!(build(&context, &[]));
+    let names: Vec<&str> =
+        image.top().iter().filter(|(_, f)| f.kind == '-').map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["app/.dockerignore", "app/a/open", "app/keep.log"]);
+}
+
+#[test]
+fn copy_takes_from_another_stage_by_name_and_by_number() {
+    let context = Scratch::new();
+    let dockerfile = "FROM busybox AS first\nRUN echo one > /one && chown 1234 /one\n\
+                      FROM first AS second\nRUN echo two > /two\n\
+                      FROM busybox\nCOPY --from=first /one /\nCOPY --from=1 /two /renamed\n";
+    context.write("Dockerfile", dockerfile);
+    let image = require!(build(&context, &[]));
+    let files = image.files();
+    // COPY --from keeps owners, other than from the context.
+    assert_eq!(files["one"].summary(), "- 644 1234:0");
+    assert_eq!(files["renamed"].text(), "two\n");
+    assert!(!files.contains_key("two"));
+    assert_eq!(image.layers.len(), 4);
+}
+
+#[test]
+fn a_layer_holds_what_its_step_changed_and_nothing_of_the_builder() {
+    let context = Scratch::new();
+    let step = "RUN grep -q nameserver /etc/resolv.conf; touch /new && rm /etc/group \
+                && mkdir /dir && ln /new /dir/linked";
+    context.write("Dockerfile", format!("FROM busybox\n{step}\n"));
+    let image = require!(build(&context, &[]));
+    let names: Vec<&String> = image.top().keys().collect();
+    assert_eq!(names, ["dir", "dir/linked", "etc", "etc/.wh.group", "new"]);
+    assert!(!image.files().contains_key("etc/group"));
+}
+
+#[test]
+fn a_step_sees_the_arguments_and_not_the_builders_environment() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let mut coracle = require!(Coracle::new());
+    coracle.set("BUILDERS_SECRET", "do-not-tell");
+    coracle.set("FROM_OUTSIDE", "let-in");
+    let context = Scratch::new();
+    let dockerfile = "FROM busybox\nARG GIVEN\nARG FROM_OUTSIDE\nENV KEPT=yes\n\
+                      RUN env | sort > /env; id > /id; hostname > /hostname\n";
+    context.write("Dockerfile", dockerfile);
+    let options = ["--build-arg", "GIVEN=value", "--build-arg", "FROM_OUTSIDE"];
+    let image = coracle.build(context.path(), &registry.as_docker_hub(), &options);
+    let env = image.top()["env"].text();
+    for line in ["FROM_OUTSIDE=let-in", "GIVEN=value", "HOME=/root", "KEPT=yes", base::PATH] {
+        assert!(env.lines().any(|have| have == line), "{line} is not in {env}");
+    }
+    assert!(!env.contains("do-not-tell"), "{env}");
+    assert!(image.top()["id"].text().starts_with("uid=0(root) gid=0(root)"));
+}
+
+#[test]
+fn user_and_workdir_hold_for_later_steps() {
+    let context = Scratch::new();
+    let dockerfile = "FROM busybox\nWORKDIR /home/builder\nRUN chown builder .\nUSER builder\n\
+                      RUN id > who && pwd > where && test ! -w /etc/passwd\n";
+    context.write("Dockerfile", dockerfile);
+    let image = require!(build(&context, &[]));
+    let files = image.files();
+    let who = files["home/builder/who"].text();
+    assert!(who.starts_with("uid=1234(builder) gid=1235(builder)"), "{who}");
+    assert!(who.contains("1300(extra)"), "{who}");
+    assert_eq!(files["home/builder/where"].text(), "/home/builder\n");
+    assert_eq!(files["home/builder/who"].summary(), "- 644 1234:1235");
+}
+
+#[test]
+fn add_unpacks_archives_and_copy_does_not() {
+    let context = Scratch::new();
+    let mut archive = crate::support::archive::LayerBuilder::new();
+    archive.directory("inner", 0o755);
+    archive.file("inner/file", 0o640, b"content");
+    context.write("a.tar.gz", crate::support::archive::gzip(&archive.finish()));
+    let dockerfile = "FROM scratch\nADD a.tar.gz /added/\nCOPY a.tar.gz /copied/\n";
+    context.write("Dockerfile", dockerfile);
+    let files = require!(build(&context, &[])).files();
+    assert_eq!(files["added/inner/file"].text(), "content");
+    assert_eq!(files["copied/a.tar.gz"].kind, '-');
+    assert!(!files.contains_key("added/a.tar.gz"));
+}
+
+#[test]
+fn a_dockerfile_on_standard_input_uses_the_context() {
+    let registry = require!(Registry::open());
+    let coracle = require!(Coracle::new());
+    let context = Scratch::new();
+    context.write("hello", "hello");
+    let tar = coracle.home("built.tar");
+    let output = format!("type=oci,dest={}", tar.display());
+    let mirror = registry.as_docker_hub();
+    let directory = context.path().display().to_string();
+    let build = ["build", "--registry-mirror", &mirror, "-f", "-", "-o", &output, &directory];
+    coracle.run_with(&build, "FROM scratch\nCOPY hello /\n").ok();
+    assert_eq!(Image::from_oci_tar(&tar).files()["hello"].text(), "hello");
+}
+
+#[test]
+fn more_than_a_hundred_layers_can_be_built_on() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let many: Vec<Vec<u8>> = (0..140)
+        .map(|number| {
+            let mut layer = crate::support::archive::LayerBuilder::new();
+            layer.file(&format!("layer-{number}"), 0o644, b"");
+            layer.finish()
+        })
+        .collect();
+    let base_image = Image::from_registry(&registry, "library/busybox", "latest");
+    assert_eq!(base_image.layers.len(), 2);
+    let layers = [&[require!(base::system())], &many[..]].concat();
+    base::push(&registry, "library/deep", "latest", &layers, &serde_json::json!({}));
+    let coracle = require!(Coracle::new());
+    let context = Scratch::new();
+    context.write("Dockerfile", "FROM deep\nRUN ls / | grep -c ^layer- > /count\n");
+    let image = coracle.build(context.path(), &registry.as_docker_hub(), &[]);
+    assert_eq!(image.top()["count"].text(), "140\n");
+}

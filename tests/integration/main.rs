@@ -1,0 +1,21 @@
+//! Runs the program against real registries, as the users and on the machines that matter.
+//!
+//! A module per capability; `support` starts what they need. What cannot run here is skipped with
+//! its reason, or fails with `CORACLE_MUST_WORK=1`.
+
+mod support;
+
+mod dockerfile_errors;
+mod files;
+mod founding_example;
+mod interruption;
+mod login;
+mod machine;
+mod network;
+mod outputs;
+mod proof_of_support;
+mod push;
+mod registry_faults;
+mod reproducibility;
+mod run;
+mod store;
