@@ -182,7 +182,6 @@ fn place(from: &CopyFrom) -> String {
         CopyFrom::Stage(_) => "the stage it is copied from".to_owned(),
         CopyFrom::Scratch => "`scratch`, which is empty".to_owned(),
         CopyFrom::Image(image) => format!("the image {}", image.reference),
-        CopyFrom::Scratch => "`scratch`, which has no files".to_owned(),
     }
 }
 
