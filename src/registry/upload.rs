@@ -85,7 +85,9 @@ impl Client {
                 Err(error) => error,
             };
             if !retry.allows(attempt + 1) || !is_restartable(&error) {
-                self.abandon(&call, &to).await;
+                if !matches!(error, RegistryError::Unreachable { .. }) {
+                    self.abandon(&call, &to).await;
+                }
                 return Err(error);
             }
             tokio::time::sleep(retry.delay(attempt)).await;
