@@ -161,6 +161,8 @@ impl Tree for BuildContext {
     }
 
     fn hidden_by(&self, path: &ImagePath) -> Option<String> {
+        // A pattern is not to blame for what is not there.
+        self.host_node(path).ok()??;
         let matches = self.matches_of(path);
         let (pattern, line) = self.patterns.decisive(&matches)?;
         Some(format!("the pattern `{pattern}` in line {line} of `{}`", self.ignore_file))
