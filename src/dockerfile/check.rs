@@ -27,7 +27,7 @@ pub struct Checks {
     pub fatal: bool,
     skip: Rules,
     experimental: Rules,
-    /// What comments above single instructions skip.
+    /// What comments above single instructions skip, in the order of the text.
     local: Vec<(Span, Rules)>,
 }
 
@@ -96,8 +96,10 @@ impl Checks {
     /// Whether to show a warning of `rule` that stands at `span`.
     pub fn wants(&self, rule: &str, span: Span) -> bool {
         let here = |it: &Span| it.start <= span.start && span.start < it.end.max(it.start + 1);
-        let skipped = self.skip.contains(rule)
-            || self.local.iter().any(|(place, rules)| here(place) && rules.contains(rule));
+        let end = self.local.partition_point(|(place, _)| place.start <= span.start);
+        let mut above = self.local[..end].iter().rev().take_while(|(place, _)| here(place));
+        let skipped =
+            self.skip.contains(rule) || above.any(|(_, rules)| rules.contains(rule));
         let on = !EXPERIMENTAL.contains(&rule) || self.experimental.contains(rule);
         on && !skipped
     }

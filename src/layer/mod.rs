@@ -30,6 +30,7 @@ pub use entry::{Entry, Kind};
 pub use error::LayerError;
 pub(crate) use owners::Sidecar;
 pub use owners::{OverlayFormat, Owners};
+pub(crate) use read::Content;
 pub use read::{LayerReader, Names};
 pub(crate) use stored::{LayerDir, Stored};
 pub use tree::{EmptyTree, Node, Tree, TreeError};

@@ -5,7 +5,6 @@ use crate::dockerfile::{
     PairsInstruction, ShellInstruction, TextInstruction, Word, WordInstruction, WordsInstruction,
 };
 use crate::oci::{Empty, Healthcheck, ImagePath};
-use crate::plan::scope::set_in_config;
 use crate::plan::stage::StagePlanner;
 use crate::plan::{
     PlanError, PlanErrorKind, StepKind, WorkdirStep, expose, go_format, history, lint, signal,
@@ -18,7 +17,7 @@ impl StagePlanner<'_> {
         for (name, value) in &pairs {
             self.warn_of_secret("ENV", name);
             self.state.scope.set(name, value);
-            set_in_config(&mut self.state.config.config.env, name, value);
+            self.state.env.set(&mut self.state.config.config.env, name, value);
         }
         self.record(history::pairs("ENV", &pairs));
         Ok(())
@@ -48,7 +47,9 @@ impl StagePlanner<'_> {
             args.push((arg.name.value.clone(), value));
         }
         self.record(history::arg(&args));
-        self.state.args.extend(args);
+        for (name, value) in args {
+            self.state.args.insert(name, value);
+        }
         Ok(())
     }
 
@@ -133,7 +134,7 @@ impl StagePlanner<'_> {
         let mut exposed = Vec::new();
         for word in &it.words {
             let ports = word
-                .expand_and_split(&|name| self.lookup(word, name))
+                .expand_and_split(&self.lookup(word))
                 .map_err(|error| PlanErrorKind::from(error).at(word.span))?;
             for port in ports {
                 let parsed =
@@ -144,6 +145,9 @@ impl StagePlanner<'_> {
                 if parsed.has_host {
                     self.warn("ExposeInvalidFormat", lint::expose_host(&port));
                 }
+                // A port costs more than its text.
+                let size = parsed.numbered.len() * 64;
+                self.graph.budget.spend(size).map_err(|kind| kind.at(word.span))?;
                 exposed.extend(parsed.numbered);
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Here are the checks that follow from planning. What can be seen in the text alone is the parser's.
 
+use std::collections::BTreeSet;
+
 use crate::dockerfile::{Dockerfile, Warning, nearest};
 use crate::oci::Platform;
 use crate::plan::graph::{Graph, Node, Origin};
@@ -92,23 +94,33 @@ pub(crate) fn looks_secret(name: &str) -> bool {
     has(&SECRET) && !has(&HARMLESS)
 }
 
+/// Among how many names the one is looked for that was perhaps meant.
+pub(crate) const MOST_NAMES: usize = 1000;
+
 /// `UndefinedVar`
 pub(crate) fn undefined(name: &str, scope: &Scope) -> String {
-    let nearest = nearest(name, &scope.names().collect::<Vec<_>>());
+    let nearest = nearest(name, &scope.names().take(MOST_NAMES).collect::<Vec<_>>());
     let suggestion = nearest.map(|it| format!(" (did you mean ${it}?)")).unwrap_or_default();
     format!("Usage of undefined variable '${name}'{suggestion}")
 }
 
-/// Whether `$name` or `${name}` stands in the text. `${name:-x}` expects that there is no value.
-pub(crate) fn is_plain_use(text: &str, name: &str) -> bool {
+/// The names that stand in the text as `$name` or `${name}`. `${name:-x}` expects that there is no
+/// value.
+pub(crate) fn plain_uses(text: &str) -> BTreeSet<&str> {
     let is_name = |c: char| c == '_' || c.is_alphanumeric();
-    text.match_indices('$').any(|(at, _)| {
+    let uses = text.match_indices('$').filter_map(|(at, _)| {
         let rest = &text[at + 1..];
-        match rest.strip_prefix('{') {
-            Some(braced) => braced.strip_prefix(name).is_some_and(|rest| rest.starts_with('}')),
-            None => rest.strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_name)),
-        }
-    })
+        let (braced, rest) = rest.strip_prefix('{').map_or((false, rest), |rest| (true, rest));
+        let end = match rest.find(|c| !is_name(c)) {
+            // `$@` and its like have one character.
+            Some(0) => rest.chars().next().map_or(0, char::len_utf8),
+            end => end.unwrap_or(rest.len()),
+        };
+        let (name, after) = rest.split_at(end);
+        let ends = if braced { after.starts_with('}') } else { !after.starts_with(is_name) };
+        ends.then_some(name)
+    });
+    uses.collect()
 }
 
 #[cfg(test)]
@@ -128,12 +140,14 @@ mod tests {
 
     #[test]
     fn a163_a_variable_with_a_default_may_be_undefined() {
-        let check = |text: &str, expected| assert_eq!(is_plain_use(text, "X"), expected, "{text}");
+        let check = |text: &str, expected| assert_eq!(plain_uses(text).contains("X"), expected, "{text}");
         check("a$X", true);
         check("${X}", true);
         check("$X/y", true);
         check("$XY", false);
         check("${X:-y}", false);
         check("X", false);
+        check("${X $X", true);
+        check("$", false);
     }
 }

@@ -3,23 +3,25 @@
 //! Rule A163.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{FromInstruction, Warning, Word, nearest};
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Graph;
-use crate::plan::lint::is_plain_use;
+use crate::plan::lint::{MOST_NAMES, plain_uses};
 use crate::plan::scope::Scope;
 
 /// Looks at the `FROM` of every stage.
 pub(crate) fn check(graph: &Graph<'_>) -> Vec<Warning> {
     let mut warnings = Vec::new();
+    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
+    let declared: BTreeSet<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
     for stage in &graph.dockerfile.stages {
         let mut warn = |rule: &'static str, message: String| {
             warnings.push(Warning { rule, message, span: stage.from.span });
         };
-        for name in undeclared(graph, &stage.from) {
-            let known: Vec<&str> = graph.globals.names().collect();
+        for name in undeclared(graph, &stage.from, &declared) {
+            let known: Vec<&str> = graph.globals.names().take(MOST_NAMES).collect();
             let suggestion = nearest(&name, &known).map(|it| format!(" (did you mean {it}?)"));
             let suggestion = suggestion.unwrap_or_default();
             warn(
@@ -57,15 +59,18 @@ fn variables(word: &Word, scope: &Scope) -> (String, Vec<(String, Option<String>
     (word.expand(&lookup).unwrap_or_default(), asked.into_inner())
 }
 
-fn undeclared(graph: &Graph<'_>, from: &FromInstruction) -> Vec<String> {
-    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
-    let declared: Vec<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
+fn undeclared(
+    graph: &Graph<'_>,
+    from: &FromInstruction,
+    declared: &BTreeSet<&str>,
+) -> Vec<String> {
     let words = std::iter::once(&from.image).chain(&from.platform);
     let asked = words.flat_map(|word| {
         let (_, asked) = variables(word, &graph.globals);
-        asked.into_iter().filter(|(name, value)| value.is_none() && is_plain_use(&word.raw, name))
+        let plain = plain_uses(&word.raw);
+        asked.into_iter().filter(move |(name, value)| value.is_none() && plain.contains(&**name))
     });
-    asked.map(|(name, _)| name).filter(|name| !declared.contains(&name.as_str())).collect()
+    asked.map(|(name, _)| name).filter(|name| !declared.contains(name.as_str())).collect()
 }
 
 /// `--platform=$TARGETPLATFORM`

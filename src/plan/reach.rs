@@ -32,11 +32,14 @@ pub(crate) struct Reached<'a> {
 }
 
 /// Walks from the target to everything that it needs.
-pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, Vec<PlanError>> {
+pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &'a Bases) -> Result<Reached<'a>, Vec<PlanError>> {
     let mut reached = Reached::default();
     let mut errors = Vec::new();
     let mut waiting = vec![graph.target];
     while let Some(index) = waiting.pop() {
+        if graph.budget.check().is_err() {
+            break;
+        }
         if reached.stages.contains_key(&index) {
             continue;
         }
@@ -72,7 +75,7 @@ pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, 
 fn instructions<'a>(
     graph: &Graph<'a>,
     node: &Node<'a>,
-    known: &Bases,
+    known: &'a Bases,
     errors: &mut Vec<PlanError>,
 ) -> Vec<Planned<'a>> {
     let span = node.stage.from.span;
@@ -86,7 +89,11 @@ fn instructions<'a>(
     }
     let mut planned = Vec::new();
     for trigger in triggers(graph, node, known) {
-        match onbuild::parse(&trigger) {
+        if let Err(kind) = graph.budget.spend(2 * trigger.len() + onbuild::INSTRUCTION) {
+            errors.push(kind.at(span));
+            return planned;
+        }
+        match onbuild::parse(trigger) {
             Ok(instruction) => planned.push(Planned {
                 instruction: Cow::Owned(instruction),
                 span,
@@ -104,14 +111,15 @@ fn instructions<'a>(
 }
 
 /// The triggers of what a stage starts from. Those of a stage's own parent are gone (rule A097).
-fn triggers(graph: &Graph<'_>, node: &Node<'_>, known: &Bases) -> Vec<String> {
+fn triggers<'a>(graph: &Graph<'a>, node: &Node<'_>, known: &'a Bases) -> Vec<&'a str> {
     match &node.base {
         Origin::Image(base) => {
-            known.get(base).map(|config| config.config.on_build.clone()).unwrap_or_default()
+            let config = known.get(base).map(|config| &config.config);
+            config.map(|it| it.on_build.iter().map(String::as_str).collect()).unwrap_or_default()
         }
         Origin::Stage(parent) => {
-            let text = |instruction: &Instruction| match instruction {
-                Instruction::OnBuild(it) => Some(it.text.clone()),
+            let text = |instruction: &'a Instruction| match instruction {
+                Instruction::OnBuild(it) => Some(it.text.as_str()),
                 _ => None,
             };
             graph.nodes[*parent].stage.instructions.iter().filter_map(text).collect()
