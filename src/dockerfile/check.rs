@@ -98,8 +98,7 @@ impl Checks {
         let here = |it: &Span| it.start <= span.start && span.start < it.end.max(it.start + 1);
         let end = self.local.partition_point(|(place, _)| place.start <= span.start);
         let mut above = self.local[..end].iter().rev().take_while(|(place, _)| here(place));
-        let skipped =
-            self.skip.contains(rule) || above.any(|(_, rules)| rules.contains(rule));
+        let skipped = self.skip.contains(rule) || above.any(|(_, rules)| rules.contains(rule));
         let on = !EXPERIMENTAL.contains(&rule) || self.experimental.contains(rule);
         on && !skipped
     }

@@ -55,16 +55,15 @@ mod tests {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             assert_eq!(errors, [&*message]);
         };
-        // A megabyte, again and again.
+        // The variable has a megabyte.
         let large = "x".repeat(60_000);
-        let large = format!("FROM scratch\nENV A={large}\nENV A=$A$A$A$A$A$A$A$A$A$A$A$A$A$A$A$A\n");
-        check(&(large.clone() + &"ENV B=$A\n".repeat(1_000)));
+        let large =
+            format!("FROM scratch\nENV A={large}\nENV A=$A$A$A$A$A$A$A$A$A$A$A$A$A$A$A$A\n");
         check(&(large.clone() + &"RUN x\n".repeat(1_000)));
         check(&(large.clone() + "LABEL a=" + &"${A:+}".repeat(1_000)));
         let stages = (0..1_000).map(|index| format!("FROM s{index} AS s{}\n", index + 1));
         check(&(large.replace("scratch", "scratch AS s0") + &stages.collect::<String>()));
         check(&("FROM scratch\n".to_owned() + &"EXPOSE 1-65535\n".repeat(1_000)));
-        check(&("FROM scratch\nEXPOSE".to_owned() + &" 1-65535".repeat(8_000)));
         let triggers = "FROM scratch AS p\n".to_owned() + &"ONBUILD USER x\n".repeat(3_000);
         let children = (0..3_000).map(|index| format!("FROM p AS c{index}\n"));
         let copies = (0..3_000).map(|index| format!("COPY --from=c{index} / /\n"));

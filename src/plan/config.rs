@@ -146,7 +146,7 @@ impl StagePlanner<'_> {
                     self.warn("ExposeInvalidFormat", lint::expose_host(&port));
                 }
                 // A port costs more than its text.
-                let size = parsed.numbered.len() * 64;
+                let size = parsed.numbered.len() * 128;
                 self.graph.budget.spend(size).map_err(|kind| kind.at(word.span))?;
                 exposed.extend(parsed.numbered);
             }

@@ -59,11 +59,7 @@ fn variables(word: &Word, scope: &Scope) -> (String, Vec<(String, Option<String>
     (word.expand(&lookup).unwrap_or_default(), asked.into_inner())
 }
 
-fn undeclared(
-    graph: &Graph<'_>,
-    from: &FromInstruction,
-    declared: &BTreeSet<&str>,
-) -> Vec<String> {
+fn undeclared(graph: &Graph<'_>, from: &FromInstruction, declared: &BTreeSet<&str>) -> Vec<String> {
     let words = std::iter::once(&from.image).chain(&from.platform);
     let asked = words.flat_map(|word| {
         let (_, asked) = variables(word, &graph.globals);

@@ -4,7 +4,7 @@ use crate::dockerfile::{Instruction, Source, parse_instruction};
 use crate::plan::PlanErrorKind;
 
 /// About how many bytes a parsed trigger takes besides its text.
-pub(crate) const INSTRUCTION: usize = 500;
+pub(crate) const INSTRUCTION: usize = 1_000;
 
 /// Parses the trigger of a base. Its spans are places in the trigger, not in the Dockerfile.
 pub(crate) fn parse(trigger: &str) -> Result<Instruction, Vec<PlanErrorKind>> {

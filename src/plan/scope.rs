@@ -119,8 +119,7 @@ mod tests {
 
     #[test]
     fn a050_env_replaces_in_place_and_appends_what_is_new() {
-        let mut environment: Vec<String> =
-            ["A=1", "B=2", "A=3", "D"].map(str::to_owned).into();
+        let mut environment: Vec<String> = ["A=1", "B=2", "A=3", "D"].map(str::to_owned).into();
         let mut places = Places::of(&environment);
         for (name, value) in [("A", "x=y"), ("C", ""), ("D", "4"), ("C", "5"), ("E=f", "6")] {
             places.set(&mut environment, name, value);

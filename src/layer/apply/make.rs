@@ -18,7 +18,11 @@ use crate::sys::xattr;
 
 impl Applier<'_> {
     /// Makes a regular file. If there are zeros enough in it, it gets holes.
-    pub(super) fn file(&mut self, entry: &Entry, content: &mut dyn Content) -> Result<(), LayerError> {
+    pub(super) fn file(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Content,
+    ) -> Result<(), LayerError> {
         let place = self.place(&entry.path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.create(&place, |place| {
