@@ -1,4 +1,6 @@
-//! Writes the seeds of every fuzz target into `corpus/`, out of the main package's `testdata`.
+//! Writes the seeds of every fuzz target into `fuzz/corpus`, out of `testdata`.
+//!
+//! A program without dependencies, run in the main directory: `scripts/fuzz` compiles it by itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,9 +23,7 @@ fn main() {
     write("dockerfile", dockerfiles);
 
     let mut words = Vec::new();
-    for (table, escape) in
-        [("words", 'b'), ("split", 'b'), ("body", 'b'), ("backtick", 'e')]
-    {
+    for (table, escape) in [("words", 'b'), ("split", 'b'), ("body", 'b'), ("backtick", 'e')] {
         let cells = column(&format!("words/{table}.txt"), 0).into_iter();
         words.extend(cells.map(|word| format!("{escape}{word}\0{VARIABLES}").into_bytes()));
     }
@@ -51,7 +51,7 @@ fn main() {
 }
 
 fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
+    PathBuf::from("testdata")
 }
 
 /// The contents of all files directly in a directory of the test data.
@@ -68,7 +68,9 @@ fn rows(table: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(testdata().join(table)).expect("the table is there");
     let cell = |cell: &str| {
         let signs = [("␤", "\n"), ("␉", "\t"), ("␍", "\r"), ("␠", " ")];
-        signs.iter().fold(cell.trim_end().to_owned(), |text, (sign, meant)| text.replace(sign, meant))
+        signs
+            .iter()
+            .fold(cell.trim_end().to_owned(), |text, (sign, meant)| text.replace(sign, meant))
     };
     let rows = text.lines().filter(|line| line.contains(" | "));
     rows.map(|line| line.split(" | ").map(cell).collect()).collect()
@@ -79,7 +81,7 @@ fn column(table: &str, index: usize) -> Vec<String> {
 }
 
 fn write(target: &str, seeds: impl IntoIterator<Item = Vec<u8>>) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let directory = Path::new("fuzz/corpus").join(target);
     fs::create_dir_all(&directory).expect("the corpus can be written");
     let mut count = 0;
     for (index, seed) in seeds.into_iter().enumerate() {

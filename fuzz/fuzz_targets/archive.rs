@@ -2,6 +2,9 @@
 
 #![no_main]
 
+#[path = "../../tests/inputs/checksums.rs"]
+mod checksums;
+
 use std::path::Path;
 
 use coracle::image::import_tar;
@@ -9,11 +12,13 @@ use coracle::store::Store;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
+    let mut archive = data.to_vec();
+    checksums::repair(&mut archive);
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     let directory = made.expect("a directory can be made");
     let store = Store::open(directory.path()).expect("a store can be made");
-    for image in import_tar(&store, data).unwrap_or_default() {
+    for image in import_tar(&store, &archive[..]).unwrap_or_default() {
         assert!(store.contains(&image.descriptor.digest), "{:?} is not there", image.descriptor);
     }
 });

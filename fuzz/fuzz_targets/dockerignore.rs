@@ -21,29 +21,29 @@ fuzz_target!(|data: &[u8]| {
     // As `--exclude` has them: no line is a comment there.
     let _ = Patterns::new(text.lines());
     for path in parts.take(16) {
-        walk(&patterns, &ImagePath::new(path));
+        walk(&patterns, &ImagePath::new(path), text.contains('!'));
     }
 });
 
 /// Goes from the root to `path`, as a walk of the context does.
-fn walk(patterns: &Patterns, path: &ImagePath) {
+fn walk(patterns: &Patterns, path: &ImagePath, exceptions: bool) {
     let mut here = ImagePath::root();
     let mut matches = Matches::default();
-    // Whether a walk would not have come here because what is above cannot hold anything.
-    let (mut nothing_is_taken_back, mut nothing_is_excluded) = (false, false);
+    // Whether a walk would not come here, because what is above cannot hold what it looks for.
+    let (mut nothing_taken_back, mut nothing_excluded) = (false, false);
     for name in path.components() {
         if matches.excluded() {
-            nothing_is_taken_back |= !patterns.may_take_back_below(&here);
+            nothing_taken_back |= !patterns.may_take_back_below(&here);
+        } else {
+            nothing_excluded |= !exceptions && !patterns.may_exclude_below(&here);
         }
         here = here.join(name);
         matches = patterns.below(&matches, &here);
-        assert!(matches.excluded() || !nothing_is_taken_back, "{here} was not to be taken back");
-        if !matches.excluded() {
-            assert!(patterns.decisive(&matches).is_none());
-            nothing_is_excluded |= false;
+        assert_eq!(patterns.decisive(&matches).is_some(), matches.excluded());
+        if matches.excluded() {
+            assert!(!nothing_excluded, "{here} was not to be excluded");
         } else {
-            assert!(!nothing_is_excluded, "{here} was not to be excluded");
-            assert!(patterns.decisive(&matches).is_some());
+            assert!(!nothing_taken_back, "{here} was not to be taken back");
         }
     }
     assert_eq!(patterns.of(path).excluded(), matches.excluded());

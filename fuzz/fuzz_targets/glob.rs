@@ -11,7 +11,9 @@ fuzz_target!(|data: &[u8]| {
     let paths: Vec<&[u8]> = parts.take(16).collect();
     for glob in [Glob::new(&pattern), Glob::with_double_stars(&pattern)].into_iter().flatten() {
         for path in &paths {
-            if !glob.matches(path) {
+            // A walk meets no path with an empty name in it.
+            let is_path = path.split(|byte| *byte == b'/').all(|name| !name.is_empty());
+            if !glob.matches(path) || !is_path {
                 continue;
             }
             let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
