@@ -18,12 +18,12 @@ use crate::dockerfile::{Instruction, Span, Spanned, Stage};
 pub(crate) fn check_stages(stages: &[Stage], findings: &mut Findings) {
     let mut names: BTreeSet<&str> = BTreeSet::new();
     for stage in stages {
-        if let Some(name) = &stage.name {
-            if !names.insert(&name.value) {
-                let message =
-                    format!("Duplicate stage name '{}', stage names should be unique", name.value);
-                findings.warn("DuplicateStageName", message, name.span);
-            }
+        if let Some(name) = &stage.name
+            && !names.insert(&name.value)
+        {
+            let message =
+                format!("Duplicate stage name '{}', stage names should be unique", name.value);
+            findings.warn("DuplicateStageName", message, name.span);
         }
         check_repeated(stage, findings);
     }

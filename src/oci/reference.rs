@@ -53,7 +53,10 @@ impl Reference {
     pub fn familiar(&self) -> String {
         let full = self.to_string();
         let Some(rest) = full.strip_prefix("docker.io/") else { return full };
-        rest.strip_prefix("library/").unwrap_or(rest).to_owned()
+        let short = rest.strip_prefix("library/").unwrap_or(rest);
+        // `docker.io/a.b/c` must keep its registry, or `a.b` would become it.
+        let means_the_same = |text: &&str| text.parse().as_ref() == Ok(self);
+        [short, rest].into_iter().find(means_the_same).unwrap_or(&full).to_owned()
     }
 }
 
@@ -203,5 +206,12 @@ mod tests {
     fn a_familiar_name_is_the_short_one() {
         let reference: Reference = "docker.io/library/python:3".parse().expect("valid");
         assert_eq!(reference.familiar(), "python:3");
+        let check = |text: &str| {
+            let reference: Reference = text.parse().expect("valid");
+            assert_eq!(reference.familiar(), text);
+        };
+        check("docker.io/a.b/c:latest");
+        check("library/a/b:latest");
+        check("a/b:latest");
     }
 }

@@ -81,7 +81,7 @@ fn a_heredoc_of_a_megabyte_is_expanded_in_one_pass() {
     let text = format!("FROM scratch\nENV A=1\nCOPY <<E /a\n{body}E\nRUN <<E\n{body}E\n");
     assert_eq!(planned(&text, None).expect("valid").stages[0].steps.len(), 2);
     // Each of them unknown, and each another one.
-    let names: String = (0..100_000).map(|index| format!("$n{index}\n")).collect();
+    let names = (0..100_000).map(|index| format!("$n{index}\n")).collect::<Vec<_>>().concat();
     let text = format!("FROM scratch\nCOPY <<E /a\n{names}E\n");
     let warnings = planned(&text, None).expect("valid").warnings;
     assert_eq!(warnings.len(), 100_000);

@@ -3,6 +3,8 @@
 //! The library is held to them by way of its public interface. Each table says at its top what its
 //! columns are; `testdata/README.md` says how it was made.
 
+#![expect(clippy::format_push_string, reason = "plain code is worth more than speed here")]
+
 mod checksums;
 mod dockerfile;
 mod hostile;

@@ -98,7 +98,8 @@ proptest! {
     #[test]
     fn references(text in "[a-zA-Z0-9._/:@\\[\\]-]{0,40}") {
         if let Ok(reference) = text.parse::<Reference>() {
-            prop_assert_eq!(reference.to_string().parse(), Ok(reference));
+            prop_assert_eq!(reference.to_string().parse(), Ok(reference.clone()));
+            prop_assert_eq!(reference.familiar().parse(), Ok(reference));
         }
     }
 

@@ -41,7 +41,7 @@ fn command(command: &CommandForm) -> String {
 }
 
 fn words(words: &[Word]) -> String {
-    words.iter().map(|word| format!(" [{}]", word.raw)).collect()
+    words.iter().map(|word| format!(" [{}]", word.raw)).collect::<Vec<_>>().concat()
 }
 
 fn args(it: &ArgInstruction) -> String {
@@ -53,7 +53,8 @@ fn args(it: &ArgInstruction) -> String {
 }
 
 fn pairs(it: &PairsInstruction) -> String {
-    it.pairs.iter().map(|(name, value)| format!(" [{}]=[{}]", name.raw, value.raw)).collect()
+    let pair = |(name, value): &(Word, Word)| format!(" [{}]=[{}]", name.raw, value.raw);
+    it.pairs.iter().map(pair).collect::<Vec<_>>().concat()
 }
 
 fn heredoc(it: &Heredoc) -> String {
