@@ -59,6 +59,6 @@ fn main() {
             format: OverlayFormat::User,
             lower: None,
         };
-        apply(Cursor::new(&blob), &target, diff_id).expect("a layer of our own");
+        apply(Cursor::new(blob.clone()), &target, diff_id).expect("a layer of our own");
     });
 }
