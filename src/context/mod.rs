@@ -150,17 +150,22 @@ impl Tree for BuildContext {
 
     fn open(&self, path: &ImagePath) -> Result<Box<dyn Read + Send>, TreeError> {
         let not_a_file = || TreeError::NotAFile { path: path.clone() };
-        let node = self.lookup(path)?.ok_or_else(not_a_file)?;
-        let Kind::File { size } = node.kind else { return Err(not_a_file()) };
+        if self.matches_of(path).excluded() {
+            return Err(not_a_file());
+        }
         match self.directory.content(path).map_err(|source| unreadable(path, source))? {
             Some(content) => Ok(content),
-            // A socket, which stands for an empty file.
-            None if size == 0 => Ok(Box::new(io::empty())),
-            None => Err(not_a_file()),
+            None => match self.host_node(path)?.map(|node| node.kind) {
+                // A socket, which stands for an empty file.
+                Some(Kind::File { size: 0 }) => Ok(Box::new(io::empty())),
+                _ => Err(not_a_file()),
+            },
         }
     }
 
     fn hidden_by(&self, path: &ImagePath) -> Option<String> {
+        // A pattern is not to blame for what is not there.
+        self.host_node(path).ok()??;
         let matches = self.matches_of(path);
         let (pattern, line) = self.patterns.decisive(&matches)?;
         Some(format!("the pattern `{pattern}` in line {line} of `{}`", self.ignore_file))

@@ -36,6 +36,8 @@ pub(crate) enum Content {
 pub(crate) struct Inode {
     pub(crate) node: Node,
     pub(crate) content: Content,
+    /// Whether it was taken up from the stage below, rather than made by the step.
+    is_adopted: bool,
 }
 
 /// Which inode: a place in [`Staging`].
@@ -83,11 +85,11 @@ impl<'a> Staging<'a> {
         self.created
     }
 
-    /// Puts a new file at `path`. What had this name is no longer reached by it; that a directory
-    /// is not lost in this way is the caller's business.
+    /// Puts a new file at `path`. A file that had this name is no longer reached by it; where a
+    /// directory is, the caller removes it first.
     pub(crate) fn put(&mut self, path: &ImagePath, node: Node, content: Content) -> InodeId {
         let id = InodeId(self.inodes.len());
-        self.inodes.push(Inode { node, content });
+        self.inodes.push(Inode { node, content, is_adopted: false });
         self.link(path, id);
         id
     }
@@ -113,7 +115,7 @@ impl<'a> Staging<'a> {
             _ => Content::None,
         };
         let id = InodeId(self.inodes.len());
-        self.inodes.push(Inode { node, content });
+        self.inodes.push(Inode { node, content, is_adopted: true });
         self.names.insert(path.clone(), id);
         Ok(Some(id))
     }
@@ -131,12 +133,21 @@ impl<'a> Staging<'a> {
     /// Takes away what is at `path`, with all below it.
     pub(crate) fn remove(&mut self, path: &ImagePath) -> Result<(), TreeError> {
         let old = if self.is_hidden(path) { None } else { self.below.lookup(path)? };
-        self.names.retain(|name, _| !name.starts_with(path));
+        for name in self.names_from(path) {
+            self.names.remove(&name);
+        }
         if let Some(old) = old {
-            self.removed.retain(|name, _| !name.starts_with(path));
             self.removed.insert(path.clone(), old.kind == Kind::Directory);
         }
         Ok(())
+    }
+
+    /// `path` and all names of this step below it.
+    fn names_from(&self, path: &ImagePath) -> Vec<ImagePath> {
+        // In byte order `/a-b` comes between `/a` and `/a/b`.
+        let near = self.names.range(path..).map(|(name, _)| name);
+        let near = near.take_while(|name| name.as_bytes().starts_with(path.as_bytes()));
+        near.filter(|name| name.starts_with(path)).cloned().collect()
     }
 
     /// Makes sure that `path`, whose links are resolved, and all above it are directories.
@@ -194,20 +205,22 @@ impl<'a> Staging<'a> {
 
     /// Whether what is below no longer shows at `path`.
     fn is_hidden(&self, path: &ImagePath) -> bool {
-        let mut here = Some(path.clone());
-        while let Some(at) = here {
+        if self.removed.contains_key(path) {
+            return true;
+        }
+        let mut above = path.parent();
+        while let Some(at) = above {
+            if let Some(id) = self.names.get(&at) {
+                let inode = self.inode(*id);
+                // What the step made is a file, or a directory where there was none.
+                if !inode.is_adopted || inode.node.kind != Kind::Directory {
+                    return true;
+                }
+            }
             if self.removed.contains_key(&at) {
                 return true;
             }
-            let in_the_way = at != *path
-                && self
-                    .names
-                    .get(&at)
-                    .is_some_and(|id| self.inode(*id).node.kind != Kind::Directory);
-            if in_the_way {
-                return true;
-            }
-            here = at.parent();
+            above = at.parent();
         }
         false
     }

@@ -8,7 +8,7 @@ use crate::layer::{Node, TreeError};
 use crate::oci::{Compression, ImagePath};
 use crate::plan::{Chmod, CopyFrom, StageId};
 
-const NOW: Timestamp = Timestamp { seconds: 2_000_000, nanoseconds: 0 };
+pub(crate) const NOW: Timestamp = Timestamp { seconds: 2_000_000, nanoseconds: 0 };
 
 /// A `COPY` of `sources` to `destination`.
 pub(crate) fn step(sources: &[&str], destination: &str) -> CopyStep {
@@ -26,7 +26,7 @@ pub(crate) fn step(sources: &[&str], destination: &str) -> CopyStep {
 }
 
 /// The entries of a layer, as `tar` sees them: `mode uid:gid name`, and what it is.
-fn listing(layer: &[u8]) -> Vec<String> {
+pub(crate) fn listing(layer: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(layer);
     let entries = archive.entries().expect("a tar");
     entries
@@ -58,11 +58,15 @@ fn listing(layer: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn writer() -> LayerWriter<Vec<u8>> {
+pub(crate) fn writer() -> LayerWriter<Vec<u8>> {
     LayerWriter::with_threads(Vec::new(), Compression::None, None, 1)
 }
 
-fn inputs<'a>(step: &CopyStep, source: &'a dyn Tree, below: &'a dyn Tree) -> CopyInputs<'a> {
+pub(crate) fn inputs<'a>(
+    step: &CopyStep,
+    source: &'a dyn Tree,
+    below: &'a dyn Tree,
+) -> CopyInputs<'a> {
     let from_context = step.from == CopyFrom::Context;
     CopyInputs { source: Some(source), below, from_context, created: NOW }
 }
@@ -326,201 +330,4 @@ fn a_file_that_changed_is_named_as_in_the_source() {
     let error = run(&step(&["a.txt"], "/x"), &Shrinking(some_files()), &EmptyTree);
     let error = error.expect_err("too short");
     assert!(matches!(error, CopyError::Changed { path } if path == ImagePath::new("/a.txt")));
-}
-
-mod archives {
-    use super::*;
-
-    /// What is in an archive: name, kind, mode, owner.
-    fn archive(members: &[(&str, Kind, u32, u64)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (name, kind, mode, owner) in members {
-            let mut header = tar::Header::new_gnu();
-            let (entry_type, link) = match kind {
-                Kind::Directory => (tar::EntryType::Directory, Vec::new()),
-                Kind::Symlink { target } => (tar::EntryType::Symlink, target.clone()),
-                Kind::Hardlink { target } => {
-                    (tar::EntryType::Link, target.as_bytes()[1..].to_vec())
-                }
-                _ => (tar::EntryType::Regular, Vec::new()),
-            };
-            header.set_entry_type(entry_type);
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(&link);
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.set_mode(*mode);
-            header.set_uid(*owner);
-            header.set_gid(*owner);
-            header.set_mtime(1_000_000);
-            let content: &[u8] = if matches!(kind, Kind::File { .. }) { b"new" } else { b"" };
-            header.set_size(content.len() as u64);
-            header.set_cksum();
-            builder.append(&header, content).expect("a Vec takes all");
-        }
-        builder.into_inner().expect("a Vec takes all")
-    }
-
-    const FILE: Kind = Kind::File { size: 3 };
-
-    fn unpack_step(destination: &str) -> AddStep {
-        AddStep { copy: step(&["a.tar"], destination), unpack: None }
-    }
-
-    fn unpack(
-        step: &AddStep,
-        members: &[(&str, Kind, u32, u64)],
-        below: &dyn Tree,
-    ) -> Result<Vec<String>, CopyError> {
-        let source = MemoryTree::new().bytes("/a.tar", &archive(members));
-        let spool_dir = tempfile::tempdir().expect("writable");
-        let mut writer = writer();
-        add(step, inputs(&step.copy, &source, below), spool_dir.path(), &mut writer)?;
-        Ok(listing(&writer.finish().expect("a Vec takes all").sink))
-    }
-
-    #[track_caller]
-    fn check(members: &[(&str, Kind, u32, u64)], below: &dyn Tree, expected: &[&str]) {
-        let layer = unpack(&unpack_step("/d"), members, below).expect("unpacked");
-        assert_eq!(layer, expected);
-    }
-
-    fn symlink(target: &str) -> Kind {
-        Kind::Symlink { target: target.into() }
-    }
-
-    fn hard_link(target: &str) -> Kind {
-        Kind::Hardlink { target: ImagePath::new(target) }
-    }
-
-    #[test]
-    fn a135_members_keep_their_metadata() {
-        let members = [
-            ("./", Kind::Directory, 0o711, 7),
-            ("./sub/", Kind::Directory, 0o1777, 3),
-            ("sub/f", FILE, 0o4755, 5),
-        ];
-        let expected = ["755 0:0 now d/", "1777 3:3 old d/sub/", "4755 5:5 old d/sub/f = new"];
-        check(&members, &EmptyTree, &expected);
-    }
-
-    #[test]
-    fn a135_chown_applies_to_members_and_chmod_does_not() {
-        let mut step = unpack_step("/d");
-        step.copy.chown = Some("11:22".to_owned());
-        step.copy.chmod = Some(Chmod::Octal(0o777));
-        let layer = unpack(&step, &[("implied/f", FILE, 0o640, 5)], &EmptyTree);
-        let expected =
-            ["755 11:22 now d/", "755 0:0 now d/implied/", "640 11:22 old d/implied/f = new"];
-        assert_eq!(layer.expect("unpacked"), expected);
-    }
-
-    #[test]
-    fn a136_names_and_links_stay_below_the_destination() {
-        let below = MemoryTree::new().link("/d/abs", "/etc").dir("/etc", 0o755);
-        let members =
-            [("/etc/f", FILE, 0o644, 0), ("../../up", FILE, 0o644, 0), ("abs/g", FILE, 0o644, 0)];
-        let expected = [
-            "755 0:0 now d/",
-            "755 0:0 now d/etc/",
-            "644 0:0 old d/etc/f = new",
-            "644 0:0 old d/etc/g = new",
-            "644 0:0 old d/up = new",
-        ];
-        let expected = expected.map(|line| {
-            line.replace("now d/", if line.ends_with(" d/") { "old d/" } else { "now d/" })
-        });
-        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        check(&members, &below, &expected);
-    }
-
-    #[test]
-    fn a136_directories_replace_links_and_files_go_through_them() {
-        let below = MemoryTree::new().dir("/d/real", 0o755).link("/d/link", "real");
-        let old = "755 0:0 old d/";
-        let through = [old, "755 0:0 old d/real/", "644 0:0 old d/real/f = new"];
-        check(&[("link/f", FILE, 0o644, 0)], &below, &through);
-        let members = [("link/", Kind::Directory, 0o711, 0), ("link/f", FILE, 0o644, 0)];
-        check(&members, &below, &[old, "711 0:0 old d/link/", "644 0:0 old d/link/f = new"]);
-        check(&[("link", FILE, 0o600, 0)], &below, &[old, "600 0:0 old d/link = new"]);
-    }
-
-    #[test]
-    fn a136_a_directory_that_was_replaced_is_empty_when_it_comes_back() {
-        let below = MemoryTree::new().file("/d/sub/old", "old");
-        let members = [("sub", symlink("x"), 0o777, 0), ("sub/", Kind::Directory, 0o755, 0)];
-        let expected =
-            ["755 0:0 old d/", "755 0:0 old d/sub/", "755 0:0 old d/sub/.wh..wh..opq = "];
-        check(&members, &below, &expected);
-    }
-
-    #[test]
-    fn hard_links_share_the_metadata_that_came_last() {
-        let members = [("a", FILE, 0o644, 2), ("b", hard_link("a"), 0o600, 0)];
-        let expected = ["755 0:0 now d/", "600 0:0 old d/a = new", "600 0:0 old d/b == d/a"];
-        check(&members, &EmptyTree, &expected);
-        // The target may be in the stage below: then it has to be in this layer too.
-        let below = MemoryTree::new().file("/d/z", "old");
-        let expected = ["755 0:0 old d/", "644 1:1 old d/b = old", "644 1:1 old d/z == d/b"];
-        check(&[("b", hard_link("z"), 0o644, 1)], &below, &expected);
-        let error = unpack(&unpack_step("/d"), &[("b", hard_link("x"), 0, 0)], &EmptyTree);
-        assert_eq!(
-            error.expect_err("no target").to_string(),
-            "cannot unpack `/b` from `/a.tar`: it is a link to `/x`, which is not there"
-        );
-    }
-
-    #[test]
-    fn a137_unpacking_can_be_turned_off() {
-        let source = MemoryTree::new().file("/a.tar", "text");
-        let step = AddStep { unpack: Some(false), ..unpack_step("/d/") };
-        let mut writer = writer();
-        let directory = Path::new("/nonexistent");
-        add(&step, inputs(&step.copy, &source, &EmptyTree), directory, &mut writer)
-            .expect("copied");
-        let layer = listing(&writer.finish().expect("a Vec takes all").sink);
-        assert_eq!(layer, ["755 0:0 now d/", "644 0:0 old d/a.tar = text"]);
-    }
-}
-
-mod workdirs {
-    use super::*;
-
-    #[track_caller]
-    fn check(path: &str, user: &str, below: &dyn Tree, expected: &[&str]) {
-        let step = WorkdirStep { path: path.to_owned(), user: user.to_owned() };
-        let mut writer = writer();
-        workdir(&step, below, NOW, &mut writer).expect("made");
-        let layer = listing(&writer.finish().expect("a Vec takes all").sink);
-        assert_eq!(layer, expected, "{path}");
-    }
-
-    #[test]
-    fn a100_every_directory_that_the_text_passes_through_is_made() {
-        let expected = ["755 0:0 now a/", "755 0:0 now a/b/", "755 0:0 now a/c/"];
-        check("/a//b/../c/.", "", &EmptyTree, &expected);
-        check("/", "", &EmptyTree, &[]);
-    }
-
-    #[test]
-    fn a101_what_is_made_belongs_to_the_user() {
-        let below = MemoryTree::new().dir("/w", 0o700).owner("/w", 5, 6);
-        check("/w", "nosuch", &below, &[]);
-        check("/w/new", "9999", &below, &["700 5:6 old w/", "755 9999:9999 now w/new/"]);
-    }
-
-    #[test]
-    fn a102_links_lead_inside_the_image() {
-        let below = MemoryTree::new().link("/climb", "../../../up").link("/gone", "/nowhere/yet");
-        check("/climb/made", "", &below, &["755 0:0 now up/", "755 0:0 now up/made/"]);
-        let expected =
-            ["755 0:0 now nowhere/", "755 0:0 now nowhere/yet/", "755 0:0 now nowhere/yet/made/"];
-        check("/gone/made", "", &below, &expected);
-    }
-
-    #[test]
-    fn a_file_in_the_way_is_an_error() {
-        let below = MemoryTree::new().file("/file", "");
-        let step = WorkdirStep { path: "/file".to_owned(), user: String::new() };
-        let error = workdir(&step, &below, NOW, &mut writer()).expect_err("a file");
-        assert_eq!(error.to_string(), "`/file` is not a directory");
-    }
 }

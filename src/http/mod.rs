@@ -14,7 +14,11 @@ mod request;
 mod response;
 mod retry;
 
-use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use reqwest::{
     Method, StatusCode, Url,
@@ -66,9 +70,26 @@ impl Default for HttpConfig {
 #[derive(Debug)]
 pub struct Http {
     config: HttpConfig,
-    verifying: reqwest::Client,
-    /// Made only when an insecure host is spoken to.
-    trusting: OnceLock<reqwest::Client>,
+    authorities: Vec<reqwest::Certificate>,
+    /// Each made when the first host that needs it is spoken to.
+    clients: Mutex<BTreeMap<(Trust, Route), reqwest::Client>>,
+}
+
+/// Which certificates are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    Verified,
+    Any,
+}
+
+/// Whether a proxy is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Route {
+    /// As the environment says.
+    Environment,
+    /// Never: no proxy can reach this machine's own loopback addresses. Go's clients see it the
+    /// same way, so people do not write these into `NO_PROXY`.
+    Direct,
 }
 
 impl Http {
@@ -87,16 +108,7 @@ impl Http {
             let bundle = reqwest::Certificate::from_pem_bundle(pem);
             authorities.extend(bundle.map_err(|source| HttpError::BadCertificate { source })?);
         }
-        let with_system = builder(&config).tls_certs_merge(authorities.clone()).build();
-        let verifying = match with_system {
-            Ok(client) => client,
-            // No bundle on this machine. Every `https` host will be refused, with a hint.
-            Err(_) => builder(&config)
-                .tls_certs_only(authorities)
-                .build()
-                .map_err(|source| HttpError::Setup { source })?,
-        };
-        Ok(Self { config, verifying, trusting: OnceLock::new() })
+        Ok(Self { config, authorities, clients: Mutex::default() })
     }
 
     /// The policy that [`send_retrying`](Self::send_retrying) was made with.
@@ -207,18 +219,31 @@ impl Http {
     }
 
     /// The client for the host of `url`.
-    fn client(&self, url: &Url) -> Result<&reqwest::Client, HttpError> {
-        if !redirect::is_listed(&self.config.insecure, url) {
-            return Ok(&self.verifying);
+    fn client(&self, url: &Url) -> Result<reqwest::Client, HttpError> {
+        let listed = redirect::is_listed(&self.config.insecure, url);
+        let trust = if listed { Trust::Any } else { Trust::Verified };
+        let route = if redirect::is_loopback(url) { Route::Direct } else { Route::Environment };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&(trust, route)) {
+            return Ok(client.clone());
         }
-        if let Some(client) = self.trusting.get() {
-            return Ok(client);
+        let client = self.build(trust, route).map_err(|source| HttpError::Setup { source })?;
+        clients.insert((trust, route), client.clone());
+        Ok(client)
+    }
+
+    fn build(&self, trust: Trust, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+        let builder = || {
+            let builder = builder(&self.config);
+            if route == Route::Direct { builder.no_proxy() } else { builder }
+        };
+        if trust == Trust::Any {
+            return builder().tls_danger_accept_invalid_certs(true).build();
         }
-        let client = builder(&self.config)
-            .tls_danger_accept_invalid_certs(true)
-            .build()
-            .map_err(|source| HttpError::Setup { source })?;
-        Ok(self.trusting.get_or_init(|| client))
+        let with_system = builder().tls_certs_merge(self.authorities.clone()).build();
+        // It fails where this machine has no bundle. Plain HTTP works there all the same, and an
+        // `https` host is refused with a hint.
+        with_system.or_else(|_| builder().tls_certs_only(self.authorities.clone()).build())
     }
 }
 

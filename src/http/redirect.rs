@@ -119,15 +119,25 @@ enum Reach {
 }
 
 fn reach(url: &Url) -> Reach {
+    match address(url) {
+        _ if is_loopback(url) => Reach::Private,
+        Some(IpAddr::V4(address)) => reach_v4(address),
+        Some(IpAddr::V6(address)) => reach_v6(address),
+        None => Reach::Public,
+    }
+}
+
+/// Whether the host of `url` is this machine by its very name.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
-    if host == "localhost" || host.ends_with(".localhost") {
-        return Reach::Private;
-    }
-    match host.trim_start_matches('[').trim_end_matches(']').parse() {
-        Ok(IpAddr::V4(address)) => reach_v4(address),
-        Ok(IpAddr::V6(address)) => reach_v6(address),
-        Err(_) => Reach::Public,
-    }
+    let is_name = host == "localhost" || host.ends_with(".localhost");
+    is_name || address(url).is_some_and(|address| address.is_loopback())
+}
+
+/// The address, if the host is written as one.
+fn address(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str()?;
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn reach_v4(address: Ipv4Addr) -> Reach {

@@ -24,6 +24,9 @@ pub(crate) const HELPER_LIMIT: Duration = Duration::from_secs(60);
 /// The most that a helper may say.
 const LONGEST_OUTPUT: u64 = 256 * 1024;
 
+/// How much of a helper's complaint is passed on.
+const LONGEST_MESSAGE: usize = 200;
+
 /// The user name by which a helper says that the secret is an identity token.
 const TOKEN_USER: &str = "<token>";
 
@@ -155,7 +158,9 @@ impl Output {
 
     fn failed(&self, name: &str) -> HelperError {
         let text = self.text();
-        let message = text.lines().next().unwrap_or("it did not say why").to_owned();
+        let line = text.lines().next().filter(|line| !line.is_empty());
+        let shown = line.unwrap_or("it did not say why").chars().filter(|c| !c.is_control());
+        let message = shown.take(LONGEST_MESSAGE).collect();
         HelperError::Failed { name: name.to_owned(), message }
     }
 }

@@ -7,7 +7,7 @@ use reqwest::{
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 
-use crate::http::{Body, HttpError, Request, Response};
+use crate::http::{Body, HttpError, Request, Response, is_transient};
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
 use crate::registry::client::{Call, Client, Patience};
 use crate::registry::endpoint::Endpoint;
@@ -142,8 +142,13 @@ impl Client {
             return Ok(Resolved { descriptor, bytes: None });
         }
         // No HEAD here, or not all in it, or an error whose text only a GET shows (rules B046, B061).
-        self.get(call, tag, content_digest(&response).filter(|_| response.status().is_success()))
-            .await
+        // Trouble has been waited out already.
+        let status = response.status();
+        let patience = if is_transient(status) { Patience::Once } else { call.patience };
+        let scopes = call.scopes.clone();
+        let call =
+            Call { endpoint: call.endpoint, scopes, subject: call.subject.clone(), patience };
+        self.get(&call, tag, content_digest(&response).filter(|_| status.is_success())).await
     }
 
     /// Reads a manifest by its name, and checks that it is `expected`.

@@ -10,7 +10,7 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 
-use crate::http::{Body, FileBody, Place, Refused, Request, Response, check_private};
+use crate::http::{Body, FileBody, Follow, Place, Refused, Request, Response, check_private};
 use crate::http::{resolve, same_origin};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::registry::client::{Call, Client, Patience};
@@ -85,7 +85,9 @@ impl Client {
                 Err(error) => error,
             };
             if !retry.allows(attempt + 1) || !is_restartable(&error) {
-                self.abandon(&call, &to).await;
+                if !matches!(error, RegistryError::Unreachable { .. }) {
+                    self.abandon(&call, &to).await;
+                }
                 return Err(error);
             }
             tokio::time::sleep(retry.delay(attempt)).await;
@@ -99,7 +101,9 @@ impl Client {
 
     async fn has_blob(&self, call: &Call<'_>, blob: &Descriptor) -> Result<bool, RegistryError> {
         let path = call.endpoint.path(&format!("blobs/{}", blob.digest));
-        let request = self.request(call, Method::HEAD, &path)?;
+        // Storage on plain HTTP behind the registry: the worst it can do is to make us send a blob,
+        // or a manifest that the registry then refuses.
+        let request = self.request(call, Method::HEAD, &path)?.follow(Follow::Unencrypted);
         let response = self.call(call, request).await?;
         match response.status().as_u16() {
             200..=299 => Ok(true),

@@ -1,6 +1,7 @@
 //! Logging in and out: credentials are tried before they are stored, and stored for nobody else.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::Value;
 use serde_json::json;
@@ -94,4 +95,26 @@ fn stored_credentials_open_private_bases_and_let_push() {
     coracle.run(&build).ok();
     let image = Image::from_registry(&registry, "team/app", "1");
     assert!(image.top().contains_key("Dockerfile"));
+    // "alice:the-password"; tokens are JWTs.
+    for secret in ["the-password", "YWxpY2U6dGhlLXBhc3N3b3Jk", "eyJhbGci"] {
+        let found = files_with(&coracle.home(""), secret.as_bytes());
+        let expected = if secret.starts_with('Y') { vec![".docker/config.json"] } else { vec![] };
+        assert_eq!(found, expected, "files with {secret:?}");
+    }
+}
+
+/// The files below `directory` that have these bytes in them.
+fn files_with(directory: &Path, bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(directory).sort_by_file_name() {
+        let entry = entry.expect("root and the owner may look everywhere");
+        if entry.file_type().is_file() {
+            let content = std::fs::read(entry.path()).expect("it can be read");
+            if content.windows(bytes.len()).any(|window| window == bytes) {
+                let path = entry.path().strip_prefix(directory).expect("it is below");
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
 }

@@ -181,6 +181,18 @@ impl Coracle {
         Image::from_oci_tar(&tar)
     }
 
+    /// Builds `context` into the store with the bases of `mirror`; gives the image's digest.
+    #[track_caller]
+    pub(crate) fn build_digest(&self, context: &Path, mirror: &str, options: &[&str]) -> String {
+        let file = self.home("metadata.json");
+        let (name, context) = (file.display().to_string(), context.display().to_string());
+        let fixed = ["build", "--registry-mirror", mirror, "--metadata-file", &name];
+        self.run(&[&fixed, options, &[&context]].concat()).ok();
+        let metadata = fs::read(&file).expect("the build wrote its metadata");
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata).expect("it is JSON");
+        metadata["containerimage.digest"].as_str().expect("the image has a digest").to_owned()
+    }
+
     /// Starts the program with its output going to files in the home, `NAME.out` and `NAME.err`.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, arguments: &[S], name: &str) -> process::Process {
         let file = |end: &str| {
