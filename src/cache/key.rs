@@ -525,7 +525,7 @@ mod tests {
         // Whoever changes this digest must change VERSION too.
         assert_eq!(
             key.digest().hex(),
-            "d9118489b013717fe27f44436b9964b77c6b7fe3d154191e12a7d50626165473"
+            "10d00923f721c13d88a472a51b92c79ac4ac52870dab84300108ed00d37a819d"
         );
     }
 }
