@@ -3,8 +3,11 @@
 //! [`build`] reads as the story does: parse, resolve the bases, plan, execute, assemble, deliver.
 //! Each part is in a file of its own, and what the parts work with is a [`Workshop`].
 
+mod agent;
+mod cache_mount;
 mod copy;
 mod error;
+mod mounts;
 mod output;
 mod resolve;
 mod run;
@@ -12,6 +15,7 @@ mod schedule;
 mod step;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +32,7 @@ use crate::progress::Progress;
 use crate::registry::Client;
 use crate::sandbox::Cancel;
 use crate::sandbox::EnterError;
+use crate::sandbox::Hidden;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
@@ -57,6 +62,12 @@ pub struct Request {
     pub outputs: Vec<Output>,
     /// Whether the cache may be read. It is always written.
     pub cache: CacheUse,
+    /// `--no-cache-filter`: stages, by name, for which it may not.
+    pub uncached_stages: Vec<String>,
+    /// `--secret`: values by id.
+    pub secrets: BTreeMap<String, Hidden>,
+    /// `--ssh`: the sockets of agents by id.
+    pub agents: BTreeMap<String, PathBuf>,
     /// Where base images come from.
     pub pull: PullPolicy,
     /// What time it is.
@@ -130,12 +141,34 @@ pub async fn build(
             format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
         workshop.progress.report(Event::Warning(text));
     }
+    for name in request.unknown_uncached_stages(&dockerfile) {
+        let text = format!("--no-cache-filter {name}: there is no stage of that name");
+        workshop.progress.report(Event::Warning(text));
+    }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
     let built = schedule::execute(&site).await.map_err(|error| vec![error])?;
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
     Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
+}
+
+impl Request {
+    /// Whether the steps of the stage `name` may come from the cache.
+    fn reads_cache(&self, name: &str) -> bool {
+        let is_named = |other: &String| other.eq_ignore_ascii_case(name);
+        self.cache == CacheUse::Read && !self.uncached_stages.iter().any(is_named)
+    }
+
+    /// What `--no-cache-filter` names that is no stage, neither by name nor by number.
+    fn unknown_uncached_stages(&self, dockerfile: &Dockerfile) -> Vec<&String> {
+        let names = dockerfile.stages.iter().enumerate().map(|(index, stage)| {
+            stage.name.as_ref().map_or_else(|| index.to_string(), |name| name.value.clone())
+        });
+        let names: Vec<String> = names.collect();
+        let is_known = |name: &String| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.uncached_stages.iter().filter(|name| !is_known(name)).collect()
+    }
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {

@@ -58,7 +58,10 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         BuildErrorKind::Parse(_)
         | BuildErrorKind::Plan(_)
         | BuildErrorKind::Copy(_)
-        | BuildErrorKind::Context(_) => Exit::Usage,
+        | BuildErrorKind::Context(_)
+        | BuildErrorKind::MissingSecret { .. }
+        | BuildErrorKind::BinarySecret { .. }
+        | BuildErrorKind::MissingAgent { .. } => Exit::Usage,
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
         BuildErrorKind::Transfer(error) => transfer_exit(error),
         BuildErrorKind::Interrupted => Exit::Interrupted,

@@ -18,7 +18,7 @@ mod builtin;
 mod chmod;
 mod config;
 mod copy;
-mod csv;
+pub(crate) mod csv;
 mod error;
 mod expose;
 mod go_format;
@@ -30,6 +30,8 @@ mod mount;
 mod onbuild;
 mod reach;
 mod run;
+mod run_mount;
+mod run_step;
 mod scope;
 mod signal;
 mod stage;
@@ -45,7 +47,8 @@ use crate::plan::stage::{StageState, finish_target};
 
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
-pub use mount::MountError;
+pub use mount::{MountError, parse_size};
+pub use run_step::*;
 pub use step::*;
 
 /// The images whose configs the build of the target needs and that are not in `known` yet.
