@@ -27,6 +27,12 @@ pub struct BuildError {
     pub kind: BuildErrorKind,
 }
 
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
 /// What can go wrong in a build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildErrorKind {

@@ -3,6 +3,7 @@
 //! [`build`] reads as the story does: parse, resolve the bases, plan, execute, assemble, deliver.
 //! Each part is in a file of its own, and what the parts work with is a [`Workshop`].
 
+mod check;
 mod copy;
 mod error;
 mod output;
@@ -18,12 +19,12 @@ use std::time::Instant;
 
 use crate::cache::LocalCache;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
-use crate::progress::Event;
 use crate::progress::Progress;
 use crate::registry::Client;
 use crate::sandbox::Cancel;
@@ -33,6 +34,8 @@ use crate::snapshot::Snapshotter;
 use crate::store::Store;
 use crate::store::TempDir;
 
+pub use check::Report;
+pub use check::check;
 pub use error::{BuildError, BuildErrorKind};
 pub use output::Destination;
 pub use output::Output;
@@ -47,6 +50,8 @@ pub struct Request {
     pub dockerfile: Source,
     /// Arguments, target, platform, labels.
     pub options: PlanOptions,
+    /// What counts in place of the Dockerfile's `# check=` line (rule A164).
+    pub checks: Option<Checks>,
     /// The files that `COPY` may take.
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
@@ -124,21 +129,17 @@ pub async fn build(
     let bases = resolve::bases(&dockerfile, request, workshop).await?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
-    for warning in &plan.warnings {
-        let line = request.dockerfile.line(warning.span.start);
-        let text =
-            format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
-        workshop.progress.report(Event::Warning(text));
-    }
+    let warnings = plan.warnings.clone();
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
     let built = schedule::execute(&site).await.map_err(|error| vec![error])?;
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
-    Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
+    let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
+    Ok(Outcome { warnings, ..outcome })
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {
-    crate::dockerfile::parse(request.dockerfile.clone())
-        .map_err(|errors| errors.into_iter().map(BuildError::from).collect())
+    crate::dockerfile::parse_with(request.dockerfile.clone(), request.checks.as_ref())
+        .map_err(|rejected| rejected.errors.into_iter().map(BuildError::from).collect())
 }

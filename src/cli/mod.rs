@@ -5,6 +5,7 @@
 
 mod args;
 mod build;
+mod call;
 mod diagnostic;
 mod environment;
 mod exit;
@@ -60,6 +61,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,
+        Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
         Command::Login(arguments) => login::login(&session, &arguments)?,
         Command::Logout(arguments) => login::logout(&session, &arguments)?,
         Command::Pull(arguments) => pull::pull(&session, &arguments)?,

@@ -119,7 +119,8 @@ impl Checks {
     /// They are ignored, but a person who misspelled one wants to know.
     pub fn unknown(&self) -> Vec<(&str, Option<&'static str>)> {
         let local = self.local.iter().map(|(_, rules)| rules);
-        let names = [&self.skip, &self.experimental].into_iter().chain(local).flat_map(Rules::names);
+        let names =
+            [&self.skip, &self.experimental].into_iter().chain(local).flat_map(Rules::names);
         let unknown = names.filter(|name| !name.is_empty() && Rule::find(name).is_none());
         let known = RULES.map(|rule| rule.name);
         unknown.map(|name| (name, suggest::nearest(name, &known))).collect()

@@ -257,7 +257,7 @@ pub enum ParseErrorKind {
 
 impl ParseErrorKind {
     /// What to do about it, where that is more than the opposite of the message.
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::EmptyFile | Self::NoInstructions | Self::NoStages => {
                 "begin with FROM and the image to build upon, or FROM scratch"

@@ -42,5 +42,5 @@ pub use parser::{Rejected, parse, parse_instruction, parse_with};
 pub use rule::{RULES, Rule};
 pub use source::{Source, Span, Spanned};
 pub use stage::{Dockerfile, Stage};
-pub use suggest::nearest;
+pub use suggest::{is_slip, nearest};
 pub use word::{ExpandError, Word};

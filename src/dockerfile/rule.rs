@@ -24,10 +24,7 @@ const fn rule(name: &'static str, description: &'static str) -> Rule {
 pub const RULES: [Rule; 22] = [
     rule("StageNameCasing", "Stage names should be lowercase"),
     rule("FromAsCasing", "The 'as' keyword should match the case of the 'from' keyword"),
-    rule(
-        "NoEmptyContinuation",
-        "Empty continuation lines will become errors in a future release",
-    ),
+    rule("NoEmptyContinuation", "Empty continuation lines will become errors in a future release"),
     rule(
         "ConsistentInstructionCasing",
         "All commands within the Dockerfile should use the same casing (either upper or lower)",
@@ -56,26 +53,17 @@ pub const RULES: [Rule; 22] = [
         "LegacyKeyValueFormat",
         "Legacy key/value format with whitespace separator should not be used",
     ),
-    rule(
-        "InvalidBaseImagePlatform",
-        "Base image platform does not match expected target platform",
-    ),
+    rule("InvalidBaseImagePlatform", "Base image platform does not match expected target platform"),
     rule(
         "RedundantTargetPlatform",
         "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior",
     ),
-    rule(
-        "SecretsUsedInArgOrEnv",
-        "Sensitive data should not be used in the ARG or ENV commands",
-    ),
+    rule("SecretsUsedInArgOrEnv", "Sensitive data should not be used in the ARG or ENV commands"),
     rule(
         "InvalidDefaultArgInFrom",
         "Default value for global ARG results in an empty or invalid base image name",
     ),
-    rule(
-        "FromPlatformFlagConstDisallowed",
-        "FROM --platform flag should not use a constant value",
-    ),
+    rule("FromPlatformFlagConstDisallowed", "FROM --platform flag should not use a constant value"),
     rule("CopyIgnoredFile", "Attempting to Copy file that is excluded by .dockerignore"),
     Rule {
         experimental: true,
