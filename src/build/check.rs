@@ -99,7 +99,7 @@ fn ignored(copies: &[ContextCopy], context: &BuildContext) -> Vec<Warning> {
 /// Whether the ignore file leaves nothing of `source`.
 fn is_ignored(source: &str, context: &BuildContext) -> bool {
     let path = ImagePath::new(source);
-    if path.is_root() || context.hidden_by(&path).is_none() {
+    if path.is_root() || context.ignored_by(&path).is_none() {
         return false;
     }
     if !source.contains(['*', '?', '[']) {

@@ -100,6 +100,26 @@ pub enum BuildErrorKind {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A secret that a command must not run without (rule A158).
+    #[error("secret {id}: not found")]
+    MissingSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that cannot be a variable.
+    #[error("secret {id}: it contains a NUL byte, so it cannot be the variable {variable}")]
+    BinarySecret {
+        /// Its id.
+        id: String,
+        /// The variable.
+        variable: String,
+    },
+    /// An SSH agent that a command must not run without (rule A159).
+    #[error("no SSH key \"{id}\" forwarded from the client")]
+    MissingAgent {
+        /// Its id, as the Dockerfile has it.
+        id: String,
+    },
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -123,6 +143,14 @@ impl BuildErrorKind {
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::MissingSecret { id } => Some(format!(
+                "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"
+            )),
+            Self::BinarySecret { .. } => Some("leave out `env=` and read its file".to_owned()),
+            Self::MissingAgent { id } if id.is_empty() => {
+                Some("forward your agent with `--ssh default`".to_owned())
+            }
+            Self::MissingAgent { id } => Some(format!("forward an agent with `--ssh {id}=SOCKET`")),
             Self::Scratch { .. } | Self::Interrupted => None,
         }
     }

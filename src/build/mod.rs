@@ -3,9 +3,12 @@
 //! [`build`] reads as the story does: parse, resolve the bases, plan, execute, assemble, deliver.
 //! Each part is in a file of its own, and what the parts work with is a [`Workshop`].
 
+mod agent;
+mod cache_mount;
 mod check;
 mod copy;
 mod error;
+mod mounts;
 mod output;
 mod resolve;
 mod run;
@@ -13,6 +16,7 @@ mod schedule;
 mod step;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,10 +29,12 @@ use crate::dockerfile::Source;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
+use crate::progress::Event;
 use crate::progress::Progress;
 use crate::registry::Client;
 use crate::sandbox::Cancel;
 use crate::sandbox::EnterError;
+use crate::sandbox::Hidden;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
@@ -62,6 +68,12 @@ pub struct Request {
     pub outputs: Vec<Output>,
     /// Whether the cache may be read. It is always written.
     pub cache: CacheUse,
+    /// `--no-cache-filter`: stages, by name, for which it may not.
+    pub uncached_stages: Vec<String>,
+    /// `--secret`: values by id.
+    pub secrets: BTreeMap<String, Hidden>,
+    /// `--ssh`: the sockets of agents by id.
+    pub agents: BTreeMap<String, PathBuf>,
     /// Where base images come from.
     pub pull: PullPolicy,
     /// What time it is.
@@ -130,6 +142,10 @@ pub async fn build(
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
     let warnings = plan.warnings.clone();
+    for name in request.unknown_uncached_stages(&dockerfile) {
+        let text = format!("--no-cache-filter {name}: there is no stage of that name");
+        workshop.progress.report(Event::Warning(text));
+    }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
     let built = schedule::execute(&site).await.map_err(|error| vec![error])?;
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
@@ -137,6 +153,24 @@ pub async fn build(
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
     let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
     Ok(Outcome { warnings, ..outcome })
+}
+
+impl Request {
+    /// Whether the steps of the stage `name` may come from the cache.
+    fn reads_cache(&self, name: &str) -> bool {
+        let is_named = |other: &String| other.eq_ignore_ascii_case(name);
+        self.cache == CacheUse::Read && !self.uncached_stages.iter().any(is_named)
+    }
+
+    /// What `--no-cache-filter` names that is no stage, neither by name nor by number.
+    fn unknown_uncached_stages(&self, dockerfile: &Dockerfile) -> Vec<&String> {
+        let names = dockerfile.stages.iter().enumerate().map(|(index, stage)| {
+            stage.name.as_ref().map_or_else(|| index.to_string(), |name| name.value.clone())
+        });
+        let names: Vec<String> = names.collect();
+        let is_known = |name: &String| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.uncached_stages.iter().filter(|name| !is_known(name)).collect()
+    }
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {

@@ -1,15 +1,13 @@
 //! RUN: a root file system, a sandbox around it, and the difference that the command made.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::build::copy::Trees;
+use crate::build::mounts::Mounting;
 use crate::build::schedule::Site;
 use crate::layer::LayerWriter;
 use crate::layer::Tree as _;
@@ -19,17 +17,17 @@ use crate::oci::ImagePath;
 use crate::oci::Layer;
 use crate::oci::MediaType;
 use crate::oci::Timestamp;
-use crate::plan::MountKind;
 use crate::plan::Network;
 use crate::plan::RunStep;
+use crate::plan::Ulimit;
 use crate::progress::Task;
 use crate::sandbox::Bind;
 use crate::sandbox::Exit;
 use crate::sandbox::Identity;
+use crate::sandbox::Limit;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
 use crate::sandbox::Stream;
-use crate::sandbox::TreeBind;
 use crate::sandbox::User;
 use crate::sandbox::resolve_user;
 use crate::snapshot::Active;
@@ -60,9 +58,13 @@ pub(crate) fn perform(
     spec.cwd.clone_from(&step.cwd);
     spec.user = user;
     spec.host_network = step.network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path())?;
+    spec.insecure = step.insecure;
+    spec.shm_size = step.settings.shm_size.unwrap_or(spec.shm_size);
+    spec.limits = step.settings.ulimits.iter().map(limit).collect();
+    spec.binds = workshop.network_files(scratch.path(), &step.settings.hosts)?;
     add_pipes(&mut spec, &step.pipes, scratch.path())?;
-    add_mounts(&mut spec, step, trees, workshop, scratch.path())?;
+    let mounting = Mounting { site, sandbox, trees, task, scratch: scratch.path() };
+    let in_use = mounting.add(&mut spec, &step.mounts)?;
     let mut tail = Tail::default();
     let exit = sandbox.run(
         &spec,
@@ -72,6 +74,7 @@ pub(crate) fn perform(
         },
         &workshop.cancel,
     )?;
+    drop(in_use);
     if !exit.success() {
         return Err(failure(step, &exit, &tail));
     }
@@ -117,7 +120,7 @@ pub fn run_image(
     }
     spec.user = user(&config.user, &files)?;
     spec.host_network = network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path())?;
+    spec.binds = workshop.network_files(scratch.path(), &[])?;
     spec.interactive = true;
     Ok(workshop.sandbox()?.run(&spec, output, &workshop.cancel)?)
 }
@@ -134,10 +137,17 @@ impl Workshop {
     }
 
     /// `/etc/hosts` and `/etc/resolv.conf`, which a command sees but no layer holds (rule A151).
-    fn network_files(&self, scratch: &Path) -> Result<Vec<Bind>, BuildErrorKind> {
+    fn network_files(
+        &self,
+        scratch: &Path,
+        more: &[(String, String)],
+    ) -> Result<Vec<Bind>, BuildErrorKind> {
         let hosts = scratch.join("hosts");
-        let text =
+        let mut text =
             format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        for (name, address) in more {
+            text.extend([address, "\t", name, "\n"]);
+        }
         write(&hosts, text.as_bytes(), 0o644)?;
         let mut binds = vec![Bind { source: hosts, target: "/etc/hosts".into(), writable: false }];
         if let Some(resolv_conf) = &self.resolv_conf {
@@ -146,6 +156,11 @@ impl Workshop {
         }
         Ok(binds)
     }
+}
+
+fn limit(limit: &Ulimit) -> Limit {
+    let Ulimit { name, soft, hard } = limit.clone();
+    Limit { name, soft, hard }
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), BuildErrorKind> {
@@ -177,38 +192,6 @@ fn add_pipes(
         spec.binds.push(Bind { source, target, writable: false });
     }
     Ok(())
-}
-
-fn add_mounts(
-    spec: &mut Spec,
-    step: &RunStep,
-    trees: &Trees,
-    workshop: &Workshop,
-    scratch: &Path,
-) -> Result<(), BuildErrorKind> {
-    for (index, mount) in step.mounts.iter().enumerate() {
-        let target = PathBuf::from(OsStr::from_bytes(mount.target.as_bytes()));
-        match &mount.kind {
-            MountKind::Tmpfs { size } => spec.tmpfs.push((target, *size)),
-            MountKind::Bind { from, source, writable } => {
-                let (lower, path) = trees.layers(from, source, workshop)?;
-                let scratch = if *writable { Some(changes(scratch, index)?) } else { None };
-                spec.trees.push(TreeBind { lower, path, target, scratch });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Two directories that take what a command writes to a bind mount, for as long as it runs.
-fn changes(scratch: &Path, index: usize) -> Result<(PathBuf, PathBuf), BuildErrorKind> {
-    let pair = ["upper", "work"].map(|name| scratch.join(format!("mount-{index}-{name}")));
-    for path in &pair {
-        let made = fs::create_dir(path);
-        made.map_err(|source| BuildErrorKind::Scratch { path: path.clone(), source })?;
-    }
-    let [upper, work] = pair;
-    Ok((upper, work))
 }
 
 fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
 
@@ -97,6 +98,9 @@ pub(crate) struct BuildArguments {
     /// Give an ARG a value; without `=VALUE` it comes from the environment; repeatable.
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
+    /// Read such arguments from FILE, one a line; `--build-arg` beats them; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) build_arg_file: Vec<PathBuf>,
     /// Another name for files or an image, as `name=dir` or `name=docker-image://ref`; repeatable.
     #[arg(long, value_name = "NAME=WHERE")]
     pub(crate) build_context: Vec<String>,
@@ -115,6 +119,12 @@ pub(crate) struct BuildArguments {
     /// Run every step, whatever the cache holds.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run every step of these stages, whatever the cache holds; repeatable.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// What commands see and may do.
+    #[command(flatten)]
+    pub(crate) steps: StepArguments,
     /// Ask the registry for base images, even if the store has an image of that name.
     #[arg(long)]
     pub(crate) pull: bool,

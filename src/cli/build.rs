@@ -15,15 +15,18 @@ use crate::build::Request;
 use crate::cli::args::BuildArguments;
 use crate::cli::args::NetworkMode;
 use crate::cli::args::ProgressMode;
+use crate::cli::build_args;
 use crate::cli::call;
 use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::output_spec;
+use crate::cli::secrets;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::cli::session::now;
+use crate::cli::step_settings;
 use crate::cli::summary;
 use crate::context::BuildContext;
 use crate::dockerfile::Checks;
@@ -76,11 +79,14 @@ fn print(text: &str) {
 
 fn request(session: &Session<'_>, arguments: &BuildArguments) -> Result<Request, Failure> {
     let (dockerfile, ignore_beside) = dockerfile(arguments)?;
-    let source_date_epoch = source_date_epoch(session, arguments)?;
+    let environment = session.environment;
+    let build_args =
+        build_args::build_args(&arguments.build_arg_file, &arguments.build_arg, environment)?;
+    let source_date_epoch = source_date_epoch(session, &build_args)?;
     let (named, files) = named_contexts(&arguments.build_context)?;
     let context = context(&arguments.context, ignore_beside.as_deref())?;
     let options = PlanOptions {
-        build_args: build_args(session, &arguments.build_arg),
+        build_args,
         target: arguments.target.clone(),
         platform: arguments.platform.clone(),
         build_platform: Platform::host(),
@@ -88,6 +94,8 @@ fn request(session: &Session<'_>, arguments: &BuildArguments) -> Result<Request,
         network: network(arguments.network),
         named_contexts: named,
         source_date_epoch,
+        allowed: step_settings::allowed(&arguments.steps),
+        run: step_settings::settings(&arguments.steps)?,
     };
     let outputs = outputs(arguments)?;
     Ok(Request {
@@ -99,6 +107,9 @@ fn request(session: &Session<'_>, arguments: &BuildArguments) -> Result<Request,
         tags: arguments.tag.clone(),
         outputs,
         cache: if arguments.no_cache { CacheUse::Ignore } else { CacheUse::Read },
+        uncached_stages: arguments.no_cache_filter.clone(),
+        secrets: secrets::secrets(&arguments.steps.secret, environment)?,
+        agents: secrets::agents(&arguments.steps.ssh, environment)?,
         pull: if arguments.pull { PullPolicy::Always } else { PullPolicy::Missing },
         now: now(),
     })
@@ -159,15 +170,6 @@ fn context(directory: &Path, beside: Option<&Path>) -> Result<BuildContext, Fail
         .map_err(|error| Failure::from_error(Exit::Usage, &error, error.hint()))
 }
 
-/// `NAME` alone takes its value from the environment, and is left out where that has none.
-fn build_args(session: &Session<'_>, arguments: &[String]) -> BTreeMap<String, String> {
-    let value = |text: &String| match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => Some((text.clone(), session.environment.text(text)?.to_owned())),
-    };
-    arguments.iter().filter_map(value).collect()
-}
-
 /// `--build-arg BUILDKIT_DOCKERFILE_CHECK=skip=…` counts in place of the Dockerfile's own line.
 fn checks(options: &PlanOptions) -> Result<Option<Checks>, Failure> {
     const NAME: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -186,11 +188,11 @@ fn pair(text: &str) -> (String, String) {
 /// `--build-arg SOURCE_DATE_EPOCH=…`, or the variable of that name.
 fn source_date_epoch(
     session: &Session<'_>,
-    arguments: &BuildArguments,
+    build_args: &BTreeMap<String, String>,
 ) -> Result<Option<Timestamp>, Failure> {
-    let argument = arguments.build_arg.iter().find_map(|a| a.strip_prefix("SOURCE_DATE_EPOCH="));
+    let argument = build_args.get("SOURCE_DATE_EPOCH");
     let time = match argument {
-        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.to_owned())),
+        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.clone())),
         None => session.environment.source_date_epoch(),
     };
     time.transpose().map_err(|text| {

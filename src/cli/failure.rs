@@ -66,6 +66,9 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         | BuildErrorKind::Plan(_)
         | BuildErrorKind::Copy(_)
         | BuildErrorKind::Context(_) => Exit::Usage,
+        BuildErrorKind::MissingSecret { .. }
+        | BuildErrorKind::BinarySecret { .. }
+        | BuildErrorKind::MissingAgent { .. } => Exit::Usage,
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
         BuildErrorKind::Transfer(error) => transfer_exit(error),
         BuildErrorKind::Interrupted => Exit::Interrupted,

@@ -5,6 +5,7 @@
 
 mod args;
 mod build;
+mod build_args;
 mod call;
 mod diagnostic;
 mod environment;
@@ -20,8 +21,11 @@ mod pull;
 mod push;
 mod run;
 mod save;
+mod secrets;
 mod session;
 mod size;
+mod step_args;
+mod step_settings;
 mod summary;
 mod tag;
 

@@ -161,7 +161,7 @@ pub enum PlanErrorKind {
     /// `RUN --mount` with fields that make no sense.
     #[error(transparent)]
     Mount(MountError),
-    /// `--network=host` and `--security=insecure` need a permission that nobody can give (A160).
+    /// `--network=host` and `--security=insecure` need a permission that nobody has given (A160).
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
     /// A remark that `# check=error=true` makes an error (rule A164).
@@ -211,9 +211,12 @@ impl PlanErrorKind {
                 "download it in a RUN step, or copy a file that was downloaded before"
             }
             Self::NotAllowed("network.host") => {
-                "leave out --network=host: RUN uses your network unless it says --network=none"
+                "leave out --network=host: RUN uses your network unless it says --network=none; \
+                 or permit it with `--allow network.host`"
             }
-            Self::NotAllowed(_) => "leave out --security=insecure",
+            Self::NotAllowed(what) => {
+                return Some(format!("if you trust this Dockerfile, permit it: `--allow {what}`"));
+            }
             Self::NotSupported { alternative, .. } => alternative,
             Self::Expand(error) => return error.hint(),
             Self::Mount(error) => return error.hint(),
