@@ -8,6 +8,7 @@ mod cache_mount;
 mod check;
 mod copy;
 mod error;
+mod hint;
 mod mounts;
 mod output;
 mod resolve;
