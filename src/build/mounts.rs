@@ -19,6 +19,7 @@ use crate::plan::SecretMount;
 use crate::plan::SshMount;
 use crate::progress::Task;
 use crate::sandbox::Bind;
+use crate::sandbox::Hidden;
 use crate::sandbox::Identity;
 use crate::sandbox::MemoryFile;
 use crate::sandbox::Sandbox;
@@ -100,11 +101,13 @@ impl Mounting<'_> {
     ) -> Result<(), BuildErrorKind> {
         let id = secret.id.clone();
         let Some(value) = self.site.request.secrets.get(&id) else {
-            return if secret.required {
-                Err(BuildErrorKind::MissingSecret { id })
-            } else {
-                Ok(())
-            };
+            if secret.required {
+                return Err(BuildErrorKind::MissingSecret { id });
+            }
+            // There is no file then, but the variable is there, and empty.
+            let empty = |name: &String| (name.clone(), Hidden::new(Vec::new()));
+            spec.secret_env.extend(secret.env.iter().map(empty));
+            return Ok(());
         };
         if let Some(variable) = &secret.env {
             if value.reveal().contains(&0) {

@@ -35,13 +35,11 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// `NAME` alone takes its value from the environment, and is left out where that has none.
 fn pair(text: &str, environment: &Environment) -> Option<(String, String)> {
-    match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => {
-            let name = text.trim_end();
-            Some((name.to_owned(), environment.text(name)?.to_owned()))
-        }
+    if let Some((name, value)) = text.split_once('=') {
+        return Some((name.to_owned(), value.to_owned()));
     }
+    let name = text.trim_end();
+    Some((name.to_owned(), environment.text(name)?.to_owned()))
 }
 
 #[cfg(test)]
@@ -51,11 +49,11 @@ mod tests {
     #[test]
     fn a_file_has_an_argument_a_line_and_the_command_line_beats_it() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        let text = "# comment\n\nA=1\n  B = \"2\" # kept\nC=\nCORACLE_UNSET\nD=file\n";
+        let text = "# comment\n\nA=1\n  B=\"2\" # kept\nC=\nCORACLE_UNSET\nD=file\n";
         std::fs::write(file.path(), text).expect("writable");
         let args = build_args(&[file.path()], &["D=line".to_owned()], &Environment::read());
         let args = args.map_err(|_| "a failure").expect("readable");
         let pairs: Vec<(&str, &str)> = args.iter().map(|(k, v)| (&**k, &**v)).collect();
-        assert_eq!(pairs, [("A", "1"), ("B ", " \"2\" # kept"), ("C", ""), ("D", "line")]);
+        assert_eq!(pairs, [("A", "1"), ("B", "\"2\" # kept"), ("C", ""), ("D", "line")]);
     }
 }

@@ -65,8 +65,8 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         BuildErrorKind::Parse(_)
         | BuildErrorKind::Plan(_)
         | BuildErrorKind::Copy(_)
-        | BuildErrorKind::Context(_) => Exit::Usage,
-        BuildErrorKind::MissingSecret { .. }
+        | BuildErrorKind::Context(_)
+        | BuildErrorKind::MissingSecret { .. }
         | BuildErrorKind::BinarySecret { .. }
         | BuildErrorKind::MissingAgent { .. } => Exit::Usage,
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,

@@ -205,12 +205,11 @@ pub(crate) fn agents(
 ) -> Result<BTreeMap<String, PathBuf>, SecretError> {
     let mut agents = BTreeMap::new();
     for spec in specs {
-        let (id, path) = match spec.split_once('=') {
-            Some((id, path)) => (id.to_owned(), PathBuf::from(path)),
-            None => {
-                let path = environment.path("SSH_AUTH_SOCK");
-                (spec.clone(), path.ok_or_else(|| SecretError::NoAgent(spec.clone()))?)
-            }
+        let (id, path) = if let Some((id, path)) = spec.split_once('=') {
+            (id.to_owned(), PathBuf::from(path))
+        } else {
+            let path = environment.path("SSH_AUTH_SOCK");
+            (spec.clone(), path.ok_or_else(|| SecretError::NoAgent(spec.clone()))?)
         };
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => {}

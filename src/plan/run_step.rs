@@ -48,10 +48,6 @@ pub struct RunMount {
 
 /// The kinds of `RUN --mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few of them, and boxes would hide what is in them"
-)]
 pub enum MountKind {
     /// `type=bind`
     Bind {
