@@ -5,8 +5,10 @@
 
 mod agent;
 mod cache_mount;
+mod check;
 mod copy;
 mod error;
+mod hint;
 mod mounts;
 mod output;
 mod resolve;
@@ -22,6 +24,7 @@ use std::time::Instant;
 
 use crate::cache::LocalCache;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
 use crate::oci::Reference;
@@ -38,6 +41,8 @@ use crate::snapshot::Snapshotter;
 use crate::store::Store;
 use crate::store::TempDir;
 
+pub use check::Report;
+pub use check::check;
 pub use error::{BuildError, BuildErrorKind};
 pub use output::Destination;
 pub use output::Output;
@@ -52,6 +57,8 @@ pub struct Request {
     pub dockerfile: Source,
     /// Arguments, target, platform, labels.
     pub options: PlanOptions,
+    /// What counts in place of the Dockerfile's `# check=` line (rule A164).
+    pub checks: Option<Checks>,
     /// The files that `COPY` may take.
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
@@ -135,12 +142,7 @@ pub async fn build(
     let bases = resolve::bases(&dockerfile, request, workshop).await?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
-    for warning in &plan.warnings {
-        let line = request.dockerfile.line(warning.span.start);
-        let text =
-            format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
-        workshop.progress.report(Event::Warning(text));
-    }
+    let warnings = plan.warnings.clone();
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));
@@ -150,7 +152,8 @@ pub async fn build(
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
-    Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
+    let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
+    Ok(Outcome { warnings, ..outcome })
 }
 
 impl Request {
@@ -172,6 +175,6 @@ impl Request {
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {
-    crate::dockerfile::parse(request.dockerfile.clone())
-        .map_err(|errors| errors.into_iter().map(BuildError::from).collect())
+    crate::dockerfile::parse_with(request.dockerfile.clone(), request.checks.as_ref())
+        .map_err(|rejected| rejected.errors.into_iter().map(BuildError::from).collect())
 }

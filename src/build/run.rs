@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::build::copy::Trees;
+use crate::build::hint;
 use crate::build::mounts::Mounting;
 use crate::build::schedule::Site;
 use crate::layer::LayerWriter;
@@ -76,7 +77,7 @@ pub(crate) fn perform(
     )?;
     drop(in_use);
     if !exit.success() {
-        return Err(failure(step, &exit, &tail));
+        return Err(failure(step, &exit, &tail, files));
     }
     commit(workshop, active, site.request.options.source_date_epoch)
 }
@@ -194,7 +195,7 @@ fn add_pipes(
     Ok(())
 }
 
-fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {
+fn failure(step: &RunStep, exit: &Exit, tail: &Tail, files: &Committed) -> BuildErrorKind {
     // A program that could not be started counts as status 1, after a line that names it (A152).
     let mut output = tail.text();
     if let Some(reason) = exit.reason() {
@@ -203,7 +204,23 @@ fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {
     let status = exit.code();
     let shown = if exit.reason().is_some() { 1 } else { status };
     let command = step.display.clone();
-    BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output }
+    let view = files.view();
+    let os_release = view.read(&ImagePath::new("/etc/os-release"), 1 << 16).ok().flatten();
+    let os_release = os_release.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let has = |program: &str| {
+        let is_there = |directory: &str| {
+            let path = view.resolve(&ImagePath::new(directory).join(program));
+            path.and_then(|path| view.lookup(&path)).is_ok_and(|node| node.is_some())
+        };
+        ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"].into_iter().any(is_there)
+    };
+    let image = hint::Image { os_release: os_release.as_deref(), has: &has };
+    let hint = if exit.reason().is_some() {
+        hint::of_start(&output, &image)
+    } else {
+        hint::of_exit(status, &output, &image)
+    };
+    BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output, hint }
 }
 
 /// The last lines of an output.

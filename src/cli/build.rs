@@ -16,6 +16,7 @@ use crate::cli::args::BuildArguments;
 use crate::cli::args::NetworkMode;
 use crate::cli::args::ProgressMode;
 use crate::cli::build_args;
+use crate::cli::call;
 use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
@@ -28,12 +29,14 @@ use crate::cli::session::now;
 use crate::cli::step_settings;
 use crate::cli::summary;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Source;
 use crate::oci::Platform;
 use crate::oci::Timestamp;
 use crate::plan::NamedContext;
 use crate::plan::Network;
 use crate::plan::PlanOptions;
+use crate::progress::Event;
 
 /// Dockerfiles beyond this size are a mistake.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
@@ -41,6 +44,9 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 /// Builds the image and says what became of it.
 pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result<(), Failure> {
     let request = Arc::new(request(session, arguments)?);
+    if let Some(call) = call::wanted(&arguments.call)? {
+        return call::run(session, &request, call);
+    }
     let workshop = session.workshop()?;
     let outcome = block_on(&workshop.cancel, async {
         let built = build::build(&request, &workshop).await;
@@ -51,8 +57,18 @@ pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result
         print(&format!("{}\n", outcome.image_id.0));
     } else {
         summary::build(&outcome, &request);
+        show_warnings(session, &summary::warnings(&outcome.warnings, &request.dockerfile));
     }
     Ok(())
+}
+
+fn show_warnings(session: &Session<'_>, warnings: &[String]) {
+    if session.global.progress == ProgressMode::Json {
+        let display = session.display();
+        warnings.iter().for_each(|it| display.report(Event::Warning(it.clone())));
+    } else {
+        summary::print_warnings(warnings);
+    }
 }
 
 /// Prints data on standard output.
@@ -84,6 +100,7 @@ fn request(session: &Session<'_>, arguments: &BuildArguments) -> Result<Request,
     let outputs = outputs(arguments)?;
     Ok(Request {
         dockerfile,
+        checks: checks(&options)?,
         options,
         context: Arc::new(context),
         named_contexts: files,
@@ -151,6 +168,16 @@ fn context(directory: &Path, beside: Option<&Path>) -> Result<BuildContext, Fail
     });
     BuildContext::open(directory, found)
         .map_err(|error| Failure::from_error(Exit::Usage, &error, error.hint()))
+}
+
+/// `--build-arg BUILDKIT_DOCKERFILE_CHECK=skip=…` counts in place of the Dockerfile's own line.
+fn checks(options: &PlanOptions) -> Result<Option<Checks>, Failure> {
+    const NAME: &str = "BUILDKIT_DOCKERFILE_CHECK";
+    let Some(text) = options.build_args.get(NAME) else { return Ok(None) };
+    Checks::parse(text).map(Some).map_err(|error| {
+        let diagnostic = Diagnostic::of(&error).prefixed(&format!("`--build-arg {NAME}`: "));
+        Failure::new(Exit::Usage, diagnostic.hinted(error.hint()))
+    })
 }
 
 fn pair(text: &str) -> (String, String) {

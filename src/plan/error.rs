@@ -44,11 +44,21 @@ pub enum PlanErrorKind {
     #[error(transparent)]
     Expand(ExpandError),
     /// `FROM $UNSET` (rule A059).
-    #[error("base name ({0}) should not be blank")]
-    BlankBase(String),
+    #[error("base name ({word}) should not be blank{}", suggestion(.nearest.as_ref()))]
+    BlankBase {
+        /// As written.
+        word: String,
+        /// The argument that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// `FROM --platform=$UNSET` (rule A060).
-    #[error("empty platform value from expression {0}")]
-    EmptyPlatform(String),
+    #[error("empty platform value from expression {word}{}", suggestion(.nearest.as_ref()))]
+    EmptyPlatform {
+        /// As written.
+        word: String,
+        /// The argument that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// `FROM --platform=nonsense` (rule A060).
     #[error("failed to parse platform {word}")]
     BadPlatform {
@@ -181,7 +191,7 @@ impl PlanErrorKind {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::BlankBase(_) | Self::EmptyPlatform(_) => {
+            Self::BlankBase { .. } | Self::EmptyPlatform { .. } => {
                 "FROM sees only ARGs that come before the first FROM; give one a default, or pass \
                  it with --build-arg"
             }

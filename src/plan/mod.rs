@@ -15,6 +15,7 @@
 //! checklist that tests cite.
 
 mod builtin;
+mod check;
 mod chmod;
 mod config;
 mod copy;
@@ -28,6 +29,7 @@ mod lint;
 mod lint_from;
 mod mount;
 mod onbuild;
+mod outline;
 mod reach;
 mod run;
 mod run_mount;
@@ -36,6 +38,7 @@ mod scope;
 mod signal;
 mod stage;
 mod step;
+mod targets;
 #[cfg(test)]
 mod testing;
 
@@ -45,11 +48,14 @@ use crate::dockerfile::Dockerfile;
 use crate::plan::graph::Graph;
 use crate::plan::stage::{StageState, finish_target};
 
+pub use check::{Checked, ContextCopy, check};
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
 pub use mount::{MountError, parse_size};
+pub use outline::{Outline, OutlineArg, OutlineMount, outline};
 pub use run_step::*;
 pub use step::*;
+pub use targets::{Target, targets};
 
 /// The images whose configs the build of the target needs and that are not in `known` yet.
 ///
