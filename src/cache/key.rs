@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{ChainId, Compression, Digest, Digester, Platform, Timestamp};
 use crate::plan::{
-    AddStep, Chmod, CopyFrom, CopyStep, MountKind, Network, RunStep, Source, WorkdirStep,
+    AddStep, Chmod, CopyFrom, CopyStep, MountKind, Network, Remote, RunStep, Source, WorkdirStep,
 };
 
 /// Changes when keys are made in another way, or when equal steps give other layers than before.
@@ -141,6 +141,9 @@ fn copied(
             Source::Inline { name, text } => {
                 key.part("inline file", format!("{name} {}", Digest::of(text)));
             }
+            // What it holds is part of `files`. Where it was fetched from does not matter.
+            Source::Remote(Remote::Url(source)) => key.part("download", &source.name),
+            Source::Remote(Remote::Git(_)) => key.part("repository", ""),
         }
     }
     key.part("files", files.to_string());

@@ -21,6 +21,7 @@ mod copy;
 mod csv;
 mod error;
 mod expose;
+mod git;
 mod go_format;
 mod graph;
 mod history;
@@ -29,6 +30,7 @@ mod lint_from;
 mod mount;
 mod onbuild;
 mod reach;
+mod remote;
 mod run;
 mod scope;
 mod signal;
@@ -45,7 +47,9 @@ use crate::plan::stage::{StageState, finish_target};
 
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
+pub use git::{GitSource, GitUrlError};
 pub use mount::MountError;
+pub use remote::{ChecksumError, Remote, UrlSource};
 pub use step::*;
 
 /// The images whose configs the build of the target needs and that are not in `known` yet.
