@@ -18,7 +18,7 @@ fn content(seed: usize) -> Vec<u8> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         state >> 33
     };
-    (0..SIZE).map(|_| if next() % 3 == 0 { (next() % 256) as u8 } else { b'a' }).collect()
+    (0..SIZE).map(|_| if next() % 3 == 0 { next().to_le_bytes()[0] } else { b'a' }).collect()
 }
 
 fn entry(path: &str, kind: Kind) -> Entry {
@@ -59,6 +59,6 @@ fn main() {
             format: OverlayFormat::User,
             lower: None,
         };
-        apply(Cursor::new(&blob), &target, diff_id).expect("a layer of our own");
+        apply(Cursor::new(blob.clone()), &target, diff_id).expect("a layer of our own");
     });
 }
