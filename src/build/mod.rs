@@ -6,6 +6,7 @@
 mod copy;
 mod error;
 mod output;
+mod remote;
 mod resolve;
 mod run;
 mod schedule;
@@ -20,6 +21,7 @@ use crate::cache::LocalCache;
 use crate::context::BuildContext;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
+use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
@@ -88,6 +90,8 @@ pub struct Workshop {
     pub store: Arc<Store>,
     /// Registries.
     pub client: Arc<Client>,
+    /// Files and repositories of other machines.
+    pub fetcher: Arc<Fetcher>,
     /// Where steps run, or why none can run here.
     pub sandbox: Arc<Result<Sandbox, EnterError>>,
     /// Root file systems.

@@ -150,10 +150,9 @@ impl StagePlanner<'_> {
                 let path = self.expand(word)?;
                 let source = match Remote::parse(&path) {
                     None => Ok(Source::Path(path)),
-                    Some(source) => source
-                        .map_err(PlanErrorKind::from)
-                        .and_then(&remote)
-                        .map(Source::Remote),
+                    Some(source) => {
+                        source.map_err(PlanErrorKind::from).and_then(&remote).map(Source::Remote)
+                    }
                 };
                 sources.push(source.map_err(|kind| kind.at(word.span))?);
             }
@@ -310,7 +309,8 @@ mod tests {
 
     #[test]
     fn a139_a140_a141_remote_sources_keep_their_place_and_take_the_flags() {
-        let (kind, _, created_by) = last("ARG U=https://x\nADD b $U/f?q#g $U/r.git#main:d <<h /d/\nh");
+        let (kind, _, created_by) =
+            last("ARG U=https://x\nADD b $U/f?q#g $U/r.git#main:d <<h /d/\nh");
         assert_eq!(created_by, "ADD b https://x/f?q#g https://x/r.git#main:d <<h /d/ # buildkit");
         let StepKind::Add(step) = kind else { panic!("not an ADD") };
         let [Source::Path(_), Source::Remote(url), Source::Remote(git), Source::Inline { .. }] =
