@@ -53,6 +53,8 @@ pub struct Request {
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
     pub named_contexts: std::collections::BTreeMap<String, Arc<BuildContext>>,
+    /// Where the context came from, if somebody should be able to find it again.
+    pub origin: Option<ContextOrigin>,
     /// Names for the image.
     pub tags: Vec<Reference>,
     /// Where the image goes.
@@ -63,6 +65,15 @@ pub struct Request {
     pub pull: PullPolicy,
     /// What time it is.
     pub now: Timestamp,
+}
+
+/// A build context that is a commit of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextOrigin {
+    /// The repository, without secrets: `https://host/x.git#ref:subdir`.
+    pub uri: String,
+    /// The commit's name.
+    pub commit: String,
 }
 
 /// Whether a step's result may come from the cache.
@@ -139,7 +150,8 @@ pub async fn build(
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
-    Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
+    let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
+    Ok(Outcome { origin: request.origin.clone(), ..outcome })
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {

@@ -5,7 +5,9 @@
 
 mod args;
 mod build;
+mod context;
 mod diagnostic;
+mod dockerfile;
 mod environment;
 mod exit;
 mod failure;
@@ -13,6 +15,7 @@ mod images;
 mod inspect;
 mod load;
 mod login;
+mod named_context;
 mod output_spec;
 mod progress;
 mod pull;

@@ -45,6 +45,15 @@ impl Repository {
         self.git.remote()
     }
 
+    /// The repository and what of it is wanted, in `BuildKit`'s form.
+    fn uri(&self) -> String {
+        let GitSource { reference, subdir, .. } = &self.source;
+        let subdir = if subdir.is_empty() { String::new() } else { format!(":{subdir}") };
+        let fragment = format!("{reference}{subdir}");
+        let hash = if fragment.is_empty() { "" } else { "#" };
+        format!("{}{hash}{fragment}", self.shown())
+    }
+
     /// What the reference names. A commit's own name is not asked about.
     pub(crate) fn resolve(&self) -> Result<Found, GitError> {
         let reference = &self.source.reference;
@@ -105,7 +114,8 @@ impl Repository {
         }
         let time = Timestamp::from_seconds(time.trim().parse().unwrap_or_default());
         let files = self.subdirectory(&files, commit)?;
-        Ok(Checkout::new(files, found.commit.clone(), time, self.directory))
+        let name = (self.uri(), found.commit.clone());
+        Ok(Checkout::new(files, name, time, self.directory))
     }
 
     /// The bare repository in the store, and the lock that makes it ours.

@@ -14,6 +14,7 @@ use crate::store::TempDir;
 /// whatever the umask, and the time is the commit's, whenever it was checked out.
 pub struct Checkout {
     files: HostDirectory,
+    uri: String,
     commit: String,
     time: Timestamp,
     _directory: TempDir,
@@ -22,11 +23,16 @@ pub struct Checkout {
 impl Checkout {
     pub(crate) fn new(
         files: HostDirectory,
-        commit: String,
+        (uri, commit): (String, String),
         time: Timestamp,
         directory: TempDir,
     ) -> Self {
-        Self { files, commit, time, _directory: directory }
+        Self { files, uri, commit, time, _directory: directory }
+    }
+
+    /// Where it came from, without secrets: `https://host/x.git#ref:subdir`.
+    pub fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// The commit's name.
