@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::image::ImageError;
 use crate::image::import::{DOCUMENT_LIMIT, NAMES, document, unreadable};
-use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest, MediaType};
+use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest};
 use crate::store::{Store, StoreError};
 
 /// Deeper nests of indexes are refused (rule B054).
@@ -142,6 +142,7 @@ impl Layout<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::MediaType;
 
     #[test]
     fn a_place_is_a_directory_with_a_tag_and_a_digest() {
