@@ -1,5 +1,7 @@
 //! `ADD` of what is on other machines: what names it, and its files.
 
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
@@ -18,7 +20,7 @@ pub(crate) async fn identify(
     let remotes = remotes(kind);
     let mut digests = Vec::new();
     for remote in &remotes {
-        digests.push(site.workshop.fetcher.identify(remote, None).await?);
+        digests.push(site.workshop.fetcher.identify(remote, agent(site)).await?);
     }
     Ok((!remotes.is_empty()).then_some(digests))
 }
@@ -30,9 +32,14 @@ pub(crate) async fn files(
 ) -> Result<Vec<Arc<dyn Tree>>, BuildErrorKind> {
     let mut files = Vec::new();
     for remote in remotes(kind) {
-        files.push(site.workshop.fetcher.files(remote, None).await?);
+        files.push(site.workshop.fetcher.files(remote, agent(site)).await?);
     }
     Ok(files)
+}
+
+/// The agent that `git` may use: a Dockerfile has the one that `--ssh default` gives it, or none.
+fn agent(site: &Site) -> Option<&Path> {
+    site.request.agents.get("default").map(PathBuf::as_path)
 }
 
 fn remotes(kind: &StepKind) -> Vec<&Remote> {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::build::ContextOrigin;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
+use crate::dockerfile::Warning;
 use crate::image::StoredImage;
 use crate::oci::Descriptor;
 use crate::oci::ImageId;
@@ -31,6 +32,8 @@ pub struct Outcome {
     pub origin: Option<ContextOrigin>,
     /// How long it all took.
     pub took: Duration,
+    /// What works but should not be written, in the order of the Dockerfile.
+    pub warnings: Vec<Warning>,
 }
 
 /// How many layers came from where, and how large they are, compressed, in bytes.
@@ -63,6 +66,7 @@ impl Outcome {
             pushed,
             origin: None,
             took,
+            warnings: Vec::new(),
         }
     }
 

@@ -16,6 +16,8 @@ use crate::build::Workshop;
 use crate::cli::args::BuildArguments;
 use crate::cli::args::NetworkMode;
 use crate::cli::args::ProgressMode;
+use crate::cli::build_args;
+use crate::cli::call;
 use crate::cli::context::Files;
 use crate::cli::context::Place;
 use crate::cli::diagnostic::Diagnostic;
@@ -26,16 +28,20 @@ use crate::cli::failure;
 use crate::cli::named_context;
 use crate::cli::named_context::NamedContexts;
 use crate::cli::output_spec;
+use crate::cli::secrets;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::cli::session::now;
+use crate::cli::step_settings;
 use crate::cli::summary;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Source;
 use crate::oci::Platform;
 use crate::oci::Timestamp;
 use crate::plan::Network;
 use crate::plan::PlanOptions;
+use crate::progress::Event;
 
 /// Builds the image and says what became of it.
 pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result<(), Failure> {
@@ -45,6 +51,9 @@ pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result
     let workshop = if is_here { None } else { Some(session.workshop()?) };
     let inputs = inputs(session, arguments, place, workshop.as_ref())?;
     let request = Arc::new(request(session, arguments, inputs)?);
+    if let Some(call) = call::wanted(&arguments.call)? {
+        return call::run(session, &request, call);
+    }
     let workshop = workshop.map_or_else(|| session.workshop(), Ok)?;
     let outcome = block_on(&workshop.cancel, async {
         let built = build::build(&request, &workshop).await;
@@ -55,8 +64,18 @@ pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result
         print(&format!("{}\n", outcome.image_id.0));
     } else {
         summary::build(&outcome, &request);
+        show_warnings(session, &summary::warnings(&outcome.warnings, &request.dockerfile));
     }
     Ok(())
+}
+
+fn show_warnings(session: &Session<'_>, warnings: &[String]) {
+    if session.global.progress == ProgressMode::Json {
+        let display = session.display();
+        warnings.iter().for_each(|it| display.report(Event::Warning(it.clone())));
+    } else {
+        summary::print_warnings(warnings);
+    }
 }
 
 /// Prints data on standard output.
@@ -96,9 +115,12 @@ fn request(
     inputs: Inputs,
 ) -> Result<Request, Failure> {
     let Inputs { dockerfile, context, named, origin } = inputs;
-    let source_date_epoch = source_date_epoch(session, arguments)?;
+    let environment = session.environment;
+    let build_args =
+        build_args::build_args(&arguments.build_arg_file, &arguments.build_arg, environment)?;
+    let source_date_epoch = source_date_epoch(session, &build_args)?;
     let options = PlanOptions {
-        build_args: build_args(session, &arguments.build_arg),
+        build_args,
         target: arguments.target.clone(),
         platform: arguments.platform.clone(),
         build_platform: Platform::host(),
@@ -106,10 +128,13 @@ fn request(
         network: network(arguments.network),
         named_contexts: named.names,
         source_date_epoch,
+        allowed: step_settings::allowed(&arguments.steps),
+        run: step_settings::settings(&arguments.steps)?,
     };
     let outputs = outputs(arguments)?;
     Ok(Request {
         dockerfile,
+        checks: checks(&options)?,
         options,
         context: Arc::new(context),
         named_contexts: named.files,
@@ -117,6 +142,9 @@ fn request(
         tags: arguments.tag.clone(),
         outputs,
         cache: if arguments.no_cache { CacheUse::Ignore } else { CacheUse::Read },
+        uncached_stages: arguments.no_cache_filter.clone(),
+        secrets: secrets::secrets(&arguments.steps.secret, environment)?,
+        agents: secrets::agents(&arguments.steps.ssh, environment)?,
         pull: if arguments.pull { PullPolicy::Always } else { PullPolicy::Missing },
         now: now(),
     })
@@ -129,13 +157,14 @@ pub(crate) fn network(mode: NetworkMode) -> Network {
     }
 }
 
-/// `NAME` alone takes its value from the environment, and is left out where that has none.
-fn build_args(session: &Session<'_>, arguments: &[String]) -> BTreeMap<String, String> {
-    let value = |text: &String| match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => Some((text.clone(), session.environment.text(text)?.to_owned())),
-    };
-    arguments.iter().filter_map(value).collect()
+/// `--build-arg BUILDKIT_DOCKERFILE_CHECK=skip=…` counts in place of the Dockerfile's own line.
+fn checks(options: &PlanOptions) -> Result<Option<Checks>, Failure> {
+    const NAME: &str = "BUILDKIT_DOCKERFILE_CHECK";
+    let Some(text) = options.build_args.get(NAME) else { return Ok(None) };
+    Checks::parse(text).map(Some).map_err(|error| {
+        let diagnostic = Diagnostic::of(&error).prefixed(&format!("`--build-arg {NAME}`: "));
+        Failure::new(Exit::Usage, diagnostic.hinted(error.hint()))
+    })
 }
 
 fn pair(text: &str) -> (String, String) {
@@ -146,11 +175,11 @@ fn pair(text: &str) -> (String, String) {
 /// `--build-arg SOURCE_DATE_EPOCH=…`, or the variable of that name.
 fn source_date_epoch(
     session: &Session<'_>,
-    arguments: &BuildArguments,
+    build_args: &BTreeMap<String, String>,
 ) -> Result<Option<Timestamp>, Failure> {
-    let argument = arguments.build_arg.iter().find_map(|a| a.strip_prefix("SOURCE_DATE_EPOCH="));
+    let argument = build_args.get("SOURCE_DATE_EPOCH");
     let time = match argument {
-        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.to_owned())),
+        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.clone())),
         None => session.environment.source_date_epoch(),
     };
     time.transpose().map_err(|text| {

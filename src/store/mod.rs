@@ -12,6 +12,7 @@
 //! origins/<hex>        which registries have a blob
 //! downloads/<hex>      which blob a URL gave, and how to ask whether it is still the same (`fetch`)
 //! git/<hex>            what has been fetched of a git repository (`fetch`)
+//! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
 //! lock                 locked while index.json changes
 //! users                locked, shared, by every process that has the store open
@@ -41,6 +42,7 @@
 mod blob;
 mod error;
 pub(crate) mod index;
+mod mounts;
 mod origin;
 mod prune;
 pub(crate) mod publish;
@@ -60,6 +62,7 @@ use serde::{Deserialize, Serialize};
 pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
+pub use mounts::{HeldMount, Hold};
 pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;
@@ -75,7 +78,7 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const LAYOUT_LIMIT: u64 = 4096;
 
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 12] = [
+const OUR_NAMES: [&str; 13] = [
     "oci-layout",
     "index.json",
     "blobs",
@@ -84,6 +87,7 @@ const OUR_NAMES: [&str; 12] = [
     "origins",
     "downloads",
     "git",
+    "mounts",
     "tmp",
     "lock",
     "users",
@@ -115,7 +119,7 @@ impl Store {
         let in_use = publish::open_lock(&root.join("users"))?;
         in_use.lock_shared().map_err(|source| StoreError::io("lock", &root, source))?;
         let lock = lock(&root)?;
-        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins"] {
+        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins", "mounts"] {
             publish::create_dir(&root.join(name), 0o755)?;
         }
         for name in ["downloads", "git"] {
