@@ -3,6 +3,7 @@
 //! Rules A163 and A164.
 
 use crate::build::BuildError;
+use crate::build::BuildErrorKind;
 use crate::build::Request;
 use crate::context::BuildContext;
 use crate::context::glob::Glob;
@@ -15,6 +16,8 @@ use crate::plan::BaseImage;
 use crate::plan::Bases;
 use crate::plan::Checked;
 use crate::plan::ContextCopy;
+use crate::plan::Plan;
+use crate::plan::PlanErrorKind;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -61,6 +64,31 @@ pub fn check(request: &Request, find: &dyn Fn(&BaseImage) -> Option<ImageConfig>
         unknown: checked.unknown,
         unknown_rules: unknown_rules.into_iter().map(|(name, it)| (name.to_owned(), it)).collect(),
     }
+}
+
+/// The remarks on a plan, with those that only the context can tell.
+///
+/// # Errors
+///
+/// With `# check=error=true`, each remark that the context tells; the plan has told the others.
+pub(crate) fn remarks(
+    dockerfile: &Dockerfile,
+    plan: &Plan,
+    context: &BuildContext,
+) -> Result<Vec<Warning>, Vec<BuildError>> {
+    let mut ignored = ignored(&crate::plan::copies(plan), context);
+    ignored.retain(|it| dockerfile.checks.wants(it.rule, it.span));
+    if dockerfile.checks.fatal && !ignored.is_empty() {
+        let violation = |it: Warning| {
+            let kind = PlanErrorKind::Violation { rule: it.rule, message: it.message };
+            BuildErrorKind::from(kind).at(it.span)
+        };
+        return Err(ignored.into_iter().map(violation).collect());
+    }
+    let mut warnings = plan.warnings.clone();
+    warnings.append(&mut ignored);
+    warnings.sort_by_key(|warning| warning.span.start);
+    Ok(warnings)
 }
 
 /// Repeats the check while there are bases to be found: their triggers may need further ones.

@@ -4,6 +4,7 @@ use crate::context::ContextError;
 use crate::copy::CopyError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::Span;
+use crate::fetch::FetchError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::layer::TreeError;
@@ -91,6 +92,9 @@ pub enum BuildErrorKind {
     /// A registry failed.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// Something could not be fetched from another machine.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The image could not be put together or written.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -144,6 +148,7 @@ impl BuildErrorKind {
             Self::Snapshot(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::MissingSecret { id } => Some(format!(
                 "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"

@@ -13,8 +13,8 @@ use crate::oci::ImageConfig;
 use crate::plan::graph::{Graph, Origin};
 use crate::plan::stage::StageState;
 use crate::plan::{
-    BaseImage, Bases, CopyFrom, CopyStep, PlanError, PlanOptions, Source, StageId, Step, StepKind,
-    lint, lint_from, reach, stage,
+    BaseImage, Bases, CopyFrom, CopyStep, Plan, PlanError, PlanOptions, Source, StageId, Step,
+    StepKind, lint, lint_from, reach, stage,
 };
 
 /// What a check finds.
@@ -113,6 +113,11 @@ pub(crate) fn survey(graph: &Graph<'_>, known: &Bases, roots: Vec<usize>) -> Sur
         survey.stages.push(Surveyed { index, state, steps: outcome.stage.steps });
     }
     survey
+}
+
+/// What the steps of a plan copy from the build context.
+pub fn copies(plan: &Plan) -> Vec<ContextCopy> {
+    plan.stages.iter().flat_map(|stage| &stage.steps).flat_map(context_copies).collect()
 }
 
 fn context_copies(step: &Step) -> Vec<ContextCopy> {

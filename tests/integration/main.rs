@@ -5,6 +5,8 @@
 
 mod support;
 
+mod add_remote;
+mod contexts;
 mod dockerfile_errors;
 mod files;
 mod founding_example;
