@@ -5,6 +5,7 @@
 
 mod support;
 
+mod checks;
 mod dockerfile_errors;
 mod files;
 mod founding_example;
