@@ -45,7 +45,7 @@ use crate::store::TempDir;
 
 pub use check::Report;
 pub use check::check;
-pub use error::{BuildError, BuildErrorKind};
+pub use error::{BuildError, BuildErrorKind, LikeStage};
 pub use output::Destination;
 pub use output::Output;
 pub use resolve::find_image;
@@ -157,7 +157,9 @@ pub async fn build(
     let bases = resolve::bases(&dockerfile, request, workshop).await?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
-    let warnings = check::remarks(&dockerfile, &plan, &request.context)?;
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
+    warnings.sort_by_key(|warning| warning.span.start);
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));

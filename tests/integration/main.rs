@@ -6,6 +6,7 @@
 mod support;
 
 mod add_remote;
+mod checks;
 mod contexts;
 mod dockerfile_errors;
 mod files;
