@@ -100,6 +100,14 @@ impl Client {
 }
 
 impl BlobStream<'_> {
+    /// Goes on behind the first `offset` bytes, which are here already and whose running hash is
+    /// `digester`. They count for the verification at the end.
+    #[must_use]
+    pub fn resumed(mut self, offset: u64, digester: Digester) -> Self {
+        (self.offset, self.broken_at, self.digester) = (offset, offset, digester);
+        self
+    }
+
     /// The next piece; `None` at the end, once size and digest have proved right.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::registry::endpoint::{Endpoint, Mirror, Transport};
 use crate::registry::error::{Login, Misbehaviour, RegistryError};
 use crate::registry::host::Host;
 use crate::registry::scope::Scopes;
+use crate::registry::send::Chunks;
 
 /// The most that is read of the body of an error (rule B091).
 const MAX_ERROR: u64 = 64 * 1024;
@@ -40,6 +41,8 @@ pub struct Config {
     pub authorities: Vec<Vec<u8>>,
     /// When to try again.
     pub retry: Retry,
+    /// Which blobs are sent in pieces.
+    pub chunks: Chunks,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long nothing at all may move before an exchange is given up.
@@ -55,6 +58,7 @@ impl Default for Config {
             credentials: CredentialSources::default(),
             authorities: http.authorities,
             retry: http.retry,
+            chunks: Chunks::default(),
             connect_timeout: http.connect_timeout,
             idle_timeout: http.idle_timeout,
         }
@@ -66,6 +70,7 @@ impl Default for Config {
 pub struct Client {
     pub(crate) http: Http,
     mirrors: Vec<Mirror>,
+    pub(crate) chunks: Chunks,
     pub(crate) insecure: BTreeSet<String>,
     pub(crate) credentials: Arc<CredentialSources>,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
@@ -82,7 +87,7 @@ struct Warnings {
 }
 
 /// What a request is for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Call<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) scopes: Scopes,
@@ -120,6 +125,7 @@ impl Client {
         Ok(Self {
             http: Http::new(http).map_err(|source| RegistryError::Setup { source })?,
             mirrors: config.mirrors,
+            chunks: config.chunks,
             insecure,
             credentials: Arc::new(config.credentials),
             hosts: Mutex::default(),

@@ -262,6 +262,11 @@ impl RegistryError {
         matches!(self, Self::DigestMismatch { .. } | Self::SizeMismatch { .. })
     }
 
+    /// Whether the registry is there, but cannot answer just now.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+    }
+
     /// Whether the same may go well when it is begun anew (rules B080, B092).
     pub(crate) fn is_transient(&self) -> bool {
         match self {

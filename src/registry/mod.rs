@@ -24,8 +24,10 @@ mod host;
 mod login;
 mod manifest;
 mod media;
+mod preflight;
 mod scope;
 mod secret;
+mod send;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -44,4 +46,5 @@ pub use crate::registry::login::{Keeper, login, logout};
 pub use crate::registry::manifest::{PutManifest, Resolved};
 pub use crate::registry::media::{MAX_MANIFEST, manifest_type};
 pub use crate::registry::secret::{Credential, Secret};
+pub use crate::registry::send::Chunks;
 pub use crate::registry::upload::{Offer, Session};

@@ -11,6 +11,8 @@
 //! cache/               what steps have made (`cache`)
 //! origins/<hex>        which registries have a blob
 //! tmp/<owner>/         what is not finished yet
+//! tmp/partial/         blobs that are being fetched, for whoever fetches them next
+//! tmp/uploads/         where interrupted uploads go on
 //! lock                 locked while index.json changes
 //! users                locked, shared, by every process that has the store open
 //! ```
@@ -39,7 +41,9 @@
 mod blob;
 mod error;
 pub(crate) mod index;
+mod journal;
 mod origin;
+mod partial;
 mod prune;
 pub(crate) mod publish;
 mod remove;
@@ -58,6 +62,7 @@ use serde::{Deserialize, Serialize};
 pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
+pub use partial::PartialBlob;
 pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest};
+use crate::store::remove::remove_quietly;
 use crate::store::{Store, StoreError, index};
 
 /// A manifest or index that is larger is not followed; registries allow 4 MiB (rule B043).
@@ -124,6 +125,10 @@ impl Store {
         }
         for path in files(&self.root().join("origins"))?.iter().filter(|path| !is_kept(path)) {
             fs::remove_file(path).map_err(|source| StoreError::io("remove", path, source))?;
+        }
+        // Nobody else has the store open, so nobody is fetching or sending these.
+        for directory in [self.partials(), self.uploads()] {
+            remove_quietly(&directory);
         }
         Ok(pruned)
     }

@@ -9,6 +9,7 @@
 mod content;
 mod error;
 mod fetch;
+mod preflight;
 mod push;
 #[cfg(test)]
 mod registry_tests;
@@ -19,6 +20,7 @@ use crate::registry::Credential;
 
 pub use crate::transfer::error::TransferError;
 pub use crate::transfer::fetch::fetch_layers;
+pub use crate::transfer::preflight::check_push;
 pub use crate::transfer::push::{Pushed, push};
 pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
 

@@ -1,6 +1,7 @@
 //! The client against registries that misbehave, refuse, break off, lie and send elsewhere.
 
 mod auth;
+mod chunks;
 mod fake;
 mod pull;
 mod push;
