@@ -22,7 +22,7 @@ impl Client {
     /// registry that is only in trouble now may be well when the image is ready: such a failure is
     /// [`is_trouble`](RegistryError::is_trouble).
     pub async fn check_push(&self, target: &Reference) -> Result<(), RegistryError> {
-        let endpoint = self.registry(target);
+        let endpoint = self.registry(target)?;
         let call = Call {
             endpoint: &endpoint,
             scopes: Scopes::push(&endpoint.repository),

@@ -26,6 +26,11 @@ impl Scopes {
         Self(vec![format!("repository:{repository}:pull,push")])
     }
 
+    /// To remove from `repository`.
+    pub(crate) fn delete(repository: &str) -> Self {
+        Self(vec![format!("repository:{repository}:delete,pull")])
+    }
+
     /// Besides, to read from `repository` (rule B037).
     pub(crate) fn and_pull(mut self, repository: &str) -> Self {
         self.0.push(format!("repository:{repository}:pull"));

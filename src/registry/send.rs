@@ -75,7 +75,7 @@ impl Client {
         session: Session,
         noted: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), RegistryError> {
-        let endpoint = self.registry(target);
+        let endpoint = self.registry(target)?;
         let call = push_call(&endpoint, blob);
         let whole = self.host(&endpoint).refuses_chunks();
         let mut upload = Upload { client: self, call: &call, blob, content, noted, whole };

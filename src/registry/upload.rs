@@ -59,7 +59,7 @@ impl Client {
         blob: &Descriptor,
         from: &[Reference],
     ) -> Result<Offer, RegistryError> {
-        let endpoint = self.registry(target);
+        let endpoint = self.registry(target)?;
         let call = push_call(&endpoint, blob);
         if self.has_blob(&call, blob).await? {
             return Ok(Offer::Existing);

@@ -15,6 +15,9 @@ mod push;
 mod registry_tests;
 mod resolve;
 
+use std::sync::Arc;
+
+use crate::progress::{Event, Progress};
 use crate::registry::Client;
 use crate::registry::Credential;
 
@@ -26,6 +29,13 @@ pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
 
 /// How many blobs move at once.
 pub(crate) const PARALLEL: usize = 4;
+
+/// Tells what registries have warned of, and which mirrors failed, since the last time.
+pub fn report_warnings(client: &Client, progress: &Arc<dyn Progress>) {
+    for warning in client.take_warnings() {
+        progress.report(Event::Warning(warning));
+    }
+}
 
 /// Checks a user's credentials with the registry called `host`, before they are kept.
 ///

@@ -16,7 +16,7 @@ use crate::progress::{Event, Progress, Task, TaskId};
 use crate::registry::{Client, FileBody, MAX_MANIFEST, Offer, PutManifest, RegistryError, Session};
 use crate::store::Store;
 use crate::transfer::fetch::fetch_blob;
-use crate::transfer::{PARALLEL, TransferError};
+use crate::transfer::{PARALLEL, TransferError, report_warnings};
 
 /// Where an image was pushed to, and what it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +60,7 @@ pub async fn push(
         let task = Task::start(progress, format!("push {name}"));
         let job = Job { client, store, origins, earlier: &earlier, target, progress, task: &task };
         pushed.extend(job.run(&contents, &group).await?);
-        for warning in client.take_warnings() {
-            progress.report(Event::Warning(warning));
-        }
+        report_warnings(client, progress);
         task.finish();
         earlier.push(target.clone());
     }

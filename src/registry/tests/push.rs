@@ -161,5 +161,5 @@ async fn b082_b089_a_manifest_is_put_as_it_is_unless_the_tag_means_it() {
     assert_eq!(sent.body, MANIFEST.as_bytes());
     assert!(matches!(put("liar").await, Err(RegistryError::Misbehaved { .. })));
     let refused = put("choosy").await.expect_err("refused");
-    assert!(refused.hint().is_some_and(|hint| hint.contains("--format docker")), "{refused}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("OCI images")), "{refused}");
 }
