@@ -43,10 +43,12 @@ impl Client {
         let mut tags: Vec<String> = Vec::new();
         for _ in 0..MOST_PAGES {
             let Some(here) = url.take() else { break };
-            let response = self.call(&call, Request::new(Method::GET, here.clone())).await?;
+            let response = self.call(&call, Request::new(Method::GET, here)).await?;
             if response.status() != StatusCode::OK {
                 return Err(self.failure(&call, response).await);
             }
+            // By now it is known whether the host speaks plain HTTP.
+            let here = response.url().clone();
             let next = next_page(&response);
             let body = response.bytes(MAX_MANIFEST).await;
             let body = body.map_err(|source| call.unreachable(source))?;
@@ -91,7 +93,10 @@ impl Client {
             // Registries that know no referrers answer 404; Harbor has answered 401.
             let unknown = match &response {
                 Ok(response) => !response.status().is_success() && response.status().as_u16() < 500,
-                Err(RegistryError::Unauthorized { .. }) => true,
+                Err(
+                    RegistryError::Unauthorized { .. }
+                    | RegistryError::Misbehaved { source: Misbehaviour::NoChallenge, .. },
+                ) => true,
                 Err(_) => false,
             };
             if page == 0 && unknown {

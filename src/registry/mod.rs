@@ -33,7 +33,7 @@ mod secret;
 mod send;
 mod subject;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod upload;
 

@@ -139,7 +139,7 @@ impl Registries {
         let (prefix, location) = text.split_once('=').ok_or_else(bad)?;
         let location = location.trim_end_matches('/').to_owned();
         let entry = Entry { prefix: normal(prefix), location, ..Entry::default() };
-        if entry.prefix.starts_with('*') || !entry.is_sound() {
+        if entry.location.is_empty() || entry.prefix.starts_with('*') || !entry.is_sound() {
             return Err(bad());
         }
         self.add(entry);
@@ -182,7 +182,7 @@ impl Registries {
     /// The entry with the longest prefix of `name` (rule B112).
     fn entry(&self, name: &str) -> Option<&Entry> {
         let fitting = self.entries.iter().filter(|entry| entry.covers(name));
-        fitting.max_by_key(|entry| entry.prefix.len())
+        fitting.max_by_key(|entry| (entry.prefix.len(), !entry.prefix.starts_with('*')))
     }
 }
 

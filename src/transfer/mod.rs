@@ -14,6 +14,8 @@ mod push;
 #[cfg(test)]
 mod registry_tests;
 mod resolve;
+#[cfg(test)]
+mod rule_tests;
 
 use std::sync::Arc;
 

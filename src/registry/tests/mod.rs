@@ -2,9 +2,11 @@
 
 mod auth;
 mod chunks;
-mod fake;
+pub(crate) mod fake;
+mod listing;
 mod pull;
 mod push;
+mod rules;
 
 use std::time::Duration;
 

@@ -51,7 +51,7 @@ async fn b068_b073_an_upload_is_a_head_a_post_and_a_put() {
 }
 
 #[tokio::test]
-async fn b080_a_put_that_fails_begins_a_new_session() {
+async fn b079_b080_b093_a_put_that_fails_begins_a_new_session() {
     let fake = Fake::start(|seen, count| match (seen.method.as_str(), count) {
         ("PUT", 0) => reply(500),
         ("PUT", 1) => reply(404).body(r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#),
