@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layer", &["oci", "sys"]),
     ("context", &["oci", "sys", "layer"]),
     ("plan", &["oci", "dockerfile"]),
-    ("copy", &["oci", "sys", "layer", "plan", "context"]),
+    ("copy", &["oci", "dockerfile", "sys", "layer", "plan", "context"]),
     ("store", &["oci", "sys"]),
     ("sandbox", &["oci", "sys", "layer"]),
     ("registry", &["oci", "http"]),
@@ -81,8 +81,11 @@ const PURE: &[&str] = &[
 /// What a pure file must not mention.
 const IMPURE: &[&str] = &[
     "std::fs",
-    "std::env",
-    "std::net",
+    "env::var",
+    "env::args",
+    "env::current",
+    "TcpStream",
+    "UdpSocket",
     "std::process",
     "std::thread",
     "SystemTime",
@@ -106,9 +109,17 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.expect("a readable directory").path())
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .filter(|path| !is_for_tests(path))
         .collect();
     files.sort();
     files
+}
+
+/// Whether a file of `src` is compiled for unit tests alone.
+fn is_for_tests(path: &Path) -> bool {
+    const NAMES: [&str; 5] = ["tests", "tests.rs", "testing.rs", "fixture.rs", "memory.rs"];
+    path.components().any(|part| NAMES.iter().any(|name| part.as_os_str() == *name))
+        && path.starts_with(root().join("src"))
 }
 
 fn root() -> PathBuf {
@@ -118,8 +129,17 @@ fn root() -> PathBuf {
 /// The part of a file that is not its unit tests.
 fn product(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("sources are readable");
-    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
-    text[..end].to_owned()
+    let mut product = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let opens_module = |next: &&str| next.contains("mod ") && next.ends_with('{');
+        if line == "#[cfg(test)]" && lines.peek().is_some_and(opens_module) {
+            break;
+        }
+        product.push_str(line);
+        product.push('\n');
+    }
+    product
 }
 
 /// The module of ours that a path such as `src/oci/digest.rs` belongs to.

@@ -1,6 +1,8 @@
 //! COPY, ADD, WORKDIR and bind mounts: which trees a step reads, and what names its inputs.
 
 use std::borrow::Cow;
+use std::io::Seek as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use crate::copy;
 use crate::copy::CopyInputs;
 use crate::layer::EmptyTree;
 use crate::layer::LayerWriter;
+use crate::layer::Node;
 use crate::layer::Tree;
 use crate::oci::Compression;
 use crate::oci::Digest;
@@ -131,7 +134,10 @@ fn reads(kind: &StepKind) -> Vec<Cow<'_, CopyStep>> {
             .iter()
             .filter_map(|mount| match &mount.kind {
                 MountKind::Bind { from, source, .. } => Some(Cow::Owned(whole(from, source))),
-                MountKind::Tmpfs { .. } => None,
+                MountKind::Cache(cache) => {
+                    cache.seed.as_ref().map(|(from, source)| Cow::Owned(whole(from, source)))
+                }
+                MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh(_) => None,
             })
             .collect(),
     }
@@ -244,6 +250,46 @@ impl Trees {
         let descriptor = written.sink.commit(MediaType::OciLayer(Compression::None))?;
         let files = workshop.unpack(&[Layer { descriptor, diff_id: written.diff_id }])?;
         Ok((files.lower().to_vec(), PathBuf::from(MOUNT)))
+    }
+}
+
+impl Trees {
+    /// What names the files at `source` of `from`.
+    pub(crate) fn name(
+        &self,
+        from: &CopyFrom,
+        source: &ImagePath,
+    ) -> Result<String, BuildErrorKind> {
+        match self.files.iter().find(|(name, _)| name == from) {
+            Some((_, files)) => Ok(format!("{:?} {source}", files.chain())),
+            None => Ok(self.digest(&whole(from, source))?.to_string()),
+        }
+    }
+
+    /// Copies the directory or file at `source` to `to`, where nothing is; `around` is an empty
+    /// directory on the same file system.
+    pub(crate) fn copy_out(
+        &self,
+        from: &CopyFrom,
+        source: &ImagePath,
+        workshop: &Workshop,
+        (around, to): (&Path, &Path),
+    ) -> Result<Option<Node>, BuildErrorKind> {
+        let failed = |source| BuildErrorKind::Scratch { path: around.to_owned(), source };
+        let step = whole(from, source);
+        let inputs = self.inputs(&step, &EmptyTree, Timestamp::EPOCH);
+        let spool = tempfile::tempfile_in(around).map_err(failed)?;
+        let mut writer = LayerWriter::new(spool, Compression::None, None);
+        copy::copy(&step, inputs, &mut writer)?;
+        let written = writer.finish()?;
+        let mut spool = written.sink;
+        spool.rewind().map_err(failed)?;
+        let files = around.join("files");
+        std::fs::create_dir(&files).map_err(failed)?;
+        workshop.snapshotter.unpack_alone(spool, written.diff_id, &files)?;
+        std::fs::rename(files.join(MOUNT), to).map_err(failed)?;
+        let Some(tree) = self.get(from) else { return Ok(None) };
+        Ok(tree.lookup(&tree.resolve(source)?)?)
     }
 }
 

@@ -147,8 +147,15 @@ impl Workshop {
     /// The layers as directories. Their blobs must be in the store.
     pub(crate) fn unpack(&self, layers: &[Layer]) -> Result<Committed, BuildErrorKind> {
         let missing = self.not_unpacked(layers);
-        let task = (!missing.is_empty())
-            .then(|| Task::start(&self.progress, format!("unpack {} layers", missing.len())));
+        let task = (!missing.is_empty()).then(|| {
+            Task::start(
+                &self.progress,
+                match missing.len() {
+                    1 => "unpack 1 layer".to_owned(),
+                    count => format!("unpack {count} layers"),
+                },
+            )
+        });
         let open = |layer: &Layer| {
             let file = self.store.open_blob(&layer.descriptor.digest);
             let file = file.map_err(std::io::Error::other)?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
-use crate::build::CacheUse;
 use crate::build::copy;
 use crate::build::run;
 use crate::build::schedule::BuiltLayer;
@@ -53,8 +52,9 @@ async fn layer(
     task: &Arc<Task>,
 ) -> Result<BuiltLayer, BuildErrorKind> {
     let sources = Arc::new(sources);
-    let key = copy::key(site, &site.plan.stages[stage.0], step, below, &sources).await?;
-    if site.request.cache == CacheUse::Read {
+    let planned = &site.plan.stages[stage.0];
+    let key = copy::key(site, planned, step, below, &sources).await?;
+    if site.request.reads_cache(&planned.name) {
         match site.workshop.cache.lookup(&key, &site.workshop.store) {
             Some(found) => return Ok(built(found, LayerOrigin::Cache)),
             None => explain(site, &key, task),

@@ -5,6 +5,8 @@
 
 mod args;
 mod build;
+mod build_args;
+mod call;
 mod diagnostic;
 mod environment;
 mod exit;
@@ -21,8 +23,11 @@ mod push;
 mod registry_args;
 mod run;
 mod save;
+mod secrets;
 mod session;
 mod size;
+mod step_args;
+mod step_settings;
 mod summary;
 mod tag;
 
@@ -62,6 +67,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,
+        Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
         Command::Login(arguments) => login::login(&session, &arguments)?,
         Command::Logout(arguments) => login::logout(&session, &arguments)?,
         Command::Pull(arguments) => pull::pull(&session, &arguments)?,

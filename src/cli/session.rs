@@ -43,7 +43,7 @@ impl<'a> Session<'a> {
     }
 
     /// The store's directory.
-    fn root(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn root(&self) -> Result<PathBuf, Failure> {
         let root = self.global.root.clone().or_else(|| self.environment.default_root());
         root.ok_or_else(|| {
             let title = "there is no place for images: neither HOME nor XDG_DATA_HOME is set";

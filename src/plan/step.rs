@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{Span, Warning};
-use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
+use crate::oci::{ImageConfig, Platform, Reference, Timestamp};
+use crate::plan::{Allowed, RunMount, RunSettings};
 
 /// What the command line says about the build.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,10 @@ pub struct PlanOptions {
     pub named_contexts: BTreeMap<String, NamedContext>,
     /// `SOURCE_DATE_EPOCH`, which the environment of each `RUN` then has.
     pub source_date_epoch: Option<Timestamp>,
+    /// `--allow`.
+    pub allowed: Allowed,
+    /// `--add-host`, `--shm-size` and `--ulimit`.
+    pub run: RunSettings,
 }
 
 /// What a `--build-context` name stands for.
@@ -155,46 +160,16 @@ pub struct RunStep {
     pub user: String,
     /// What it may reach.
     pub network: Network,
+    /// `--security=insecure`: without the usual limits of the sandbox.
+    pub insecure: bool,
+    /// What the command line says about all commands.
+    pub settings: RunSettings,
     /// Files given to the command for the time it runs: heredocs with `#!` (rule A154).
     pub pipes: Vec<(String, String)>,
     /// `--mount`, in order.
     pub mounts: Vec<RunMount>,
     /// How BuildKit names the command in its error: `/bin/sh -c false` (rule A152).
     pub display: String,
-}
-
-/// One `RUN --mount`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunMount {
-    /// Where it was written.
-    pub span: Span,
-    /// `type`: `bind`, `cache`, `tmpfs`, `secret` or `ssh`.
-    pub kind: MountKind,
-    /// `target`, absolute.
-    pub target: ImagePath,
-}
-
-/// The kinds of `RUN --mount`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few of them, and boxes would hide what is in them"
-)]
-pub enum MountKind {
-    /// `type=bind`
-    Bind {
-        /// Where from.
-        from: CopyFrom,
-        /// Which path there.
-        source: ImagePath,
-        /// Whether writes work (they are discarded).
-        writable: bool,
-    },
-    /// `type=tmpfs`
-    Tmpfs {
-        /// Size limit in bytes; 0 is none.
-        size: u64,
-    },
 }
 
 /// Where files come from.

@@ -10,6 +10,7 @@
 //! snapshots/           unpacked layers (`snapshot`)
 //! cache/               what steps have made (`cache`)
 //! origins/<hex>        which registries have a blob
+//! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
 //! tmp/partial/         blobs that are being fetched, for whoever fetches them next
 //! tmp/uploads/         where interrupted uploads go on
@@ -42,6 +43,7 @@ mod blob;
 mod error;
 pub(crate) mod index;
 mod journal;
+mod mounts;
 mod origin;
 mod partial;
 mod prune;
@@ -62,6 +64,7 @@ use serde::{Deserialize, Serialize};
 pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
+pub use mounts::{HeldMount, Hold};
 pub use partial::PartialBlob;
 pub use prune::Pruned;
 pub use remove::remove_tree;
@@ -78,13 +81,14 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const LAYOUT_LIMIT: u64 = 4096;
 
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 10] = [
+const OUR_NAMES: [&str; 11] = [
     "oci-layout",
     "index.json",
     "blobs",
     "snapshots",
     "cache",
     "origins",
+    "mounts",
     "tmp",
     "lock",
     "users",
@@ -116,7 +120,7 @@ impl Store {
         let in_use = publish::open_lock(&root.join("users"))?;
         in_use.lock_shared().map_err(|source| StoreError::io("lock", &root, source))?;
         let lock = lock(&root)?;
-        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins"] {
+        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins", "mounts"] {
             publish::create_dir(&root.join(name), 0o755)?;
         }
         let workspace = Workspace::create(&root.join("tmp"), in_use)?;
