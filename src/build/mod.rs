@@ -154,9 +154,12 @@ pub async fn build(
 ) -> Result<Outcome, Vec<BuildError>> {
     let started = Instant::now();
     let dockerfile = parse(request)?;
-    let bases = resolve::bases(&dockerfile, request, workshop).await?;
+    let bases = resolve::bases(&dockerfile, request, workshop);
+    let (bases, may_push) = tokio::join!(bases, output::check_push(request, workshop));
+    let bases = bases?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
+    may_push.map_err(|kind| vec![kind.anywhere()])?;
     let mut warnings = plan.warnings.clone();
     warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
     warnings.sort_by_key(|warning| warning.span.start);

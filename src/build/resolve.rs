@@ -90,7 +90,9 @@ pub async fn find_image(
         return Ok(image);
     }
     let task = Task::start(&workshop.progress, format!("resolve {}", reference.familiar()));
-    let image = transfer::resolve(&workshop.client, &workshop.store, reference, platform).await?;
+    let image = transfer::resolve(&workshop.client, &workshop.store, reference, platform).await;
+    transfer::report_warnings(&workshop.client, &workshop.progress);
+    let image = image?;
     task.note(image.descriptor.digest.to_string());
     task.finish();
     Ok(image)
@@ -140,7 +142,10 @@ impl ResolvedBases {
         }
         for (reference, layers) in by_image {
             let task = Task::start(&workshop.progress, format!("pull {}", reference.familiar()));
-            transfer::fetch_layers(&workshop.client, store, reference, &layers, &task).await?;
+            let fetched =
+                transfer::fetch_layers(&workshop.client, store, reference, &layers, &task).await;
+            transfer::report_warnings(&workshop.client, &workshop.progress);
+            fetched?;
             task.finish();
         }
         Ok(())

@@ -20,6 +20,7 @@ mod outputs;
 mod proof_of_support;
 mod push;
 mod registry_faults;
+mod registry_settings;
 mod reproducibility;
 mod run;
 mod settings;
