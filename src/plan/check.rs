@@ -142,7 +142,7 @@ fn context_copies(step: &Step) -> Vec<ContextCopy> {
     }
     let source = |it: &Source| match it {
         Source::Path(path) => Some(ContextCopy { span: step.span, is_add, source: path.clone() }),
-        _ => None,
+        Source::Inline { .. } => None,
     };
     copy.sources.iter().filter_map(source).collect()
 }
