@@ -4,6 +4,7 @@ use crate::context::ContextError;
 use crate::copy::CopyError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::Span;
+use crate::fetch::FetchError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::layer::TreeError;
@@ -115,6 +116,9 @@ pub enum BuildErrorKind {
     /// An image is not to be had, and a stage has nearly its name.
     #[error(transparent)]
     LikeStage(LikeStage),
+    /// Something could not be fetched from another machine.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The image could not be put together or written.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -170,6 +174,7 @@ impl BuildErrorKind {
             Self::LikeStage(LikeStage { stage, .. }) => {
                 Some(format!("no stage has that name; did you mean the stage `{stage}`?"))
             }
+            Self::Fetch(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::MissingSecret { id } => Some(format!(
                 "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"

@@ -27,6 +27,11 @@ impl Failure {
         Self { exit, diagnostics: vec![diagnostic] }
     }
 
+    /// The same failure, with more to say.
+    pub(crate) fn map_diagnostic(self, more: impl Fn(Diagnostic) -> Diagnostic) -> Self {
+        Self { diagnostics: self.diagnostics.into_iter().map(more).collect(), ..self }
+    }
+
     /// A failure with an error that knows no Dockerfile line.
     pub(crate) fn from_error(exit: Exit, error: &dyn Error, hint: Option<String>) -> Self {
         Self::new(exit, Diagnostic::of(error).hinted(hint))

@@ -11,7 +11,7 @@ use crate::copy::CopyError;
 use crate::dockerfile::nearest;
 use crate::layer::{Kind, Node, Tree};
 use crate::oci::ImagePath;
-use crate::plan::{CopyFrom, CopyStep};
+use crate::plan::{CopyFrom, CopyStep, Remote};
 
 /// One path that a source stands for.
 #[derive(Debug, Clone)]
@@ -51,6 +51,20 @@ pub(crate) fn select(step: &CopyStep, tree: &dyn Tree, text: &str) -> Result<Sel
         .map_err(|source| CopyError::FlagPattern { flag: "parents", source })?;
     let include = (!include.is_empty()).then_some(include);
     Ok(Selection { matches: finder.find(pivot)?, include })
+}
+
+/// All that was fetched of a remote source. Its name is no pattern.
+pub(crate) fn whole(
+    step: &CopyStep,
+    tree: &dyn Tree,
+    remote: &Remote,
+) -> Result<Selection, CopyError> {
+    let path = match remote {
+        Remote::Url(source) => ImagePath::new(&source.name),
+        Remote::Git(_) => ImagePath::root(),
+    };
+    let found = Finder { tree, from: &step.from }.existing(path)?;
+    Ok(Selection { matches: vec![found], include: None })
 }
 
 struct Finder<'a> {

@@ -124,11 +124,9 @@ pub(crate) fn sure_errors(graph: &Graph<'_>, known: &Bases) -> Vec<PlanError> {
     errors
 }
 
-impl Plan {
-    /// What the steps copy from the build context.
-    pub fn context_copies(&self) -> Vec<ContextCopy> {
-        self.stages.iter().flat_map(|stage| &stage.steps).flat_map(context_copies).collect()
-    }
+/// What the steps of a plan copy from the build context.
+pub fn copies(plan: &Plan) -> Vec<ContextCopy> {
+    plan.stages.iter().flat_map(|stage| &stage.steps).flat_map(context_copies).collect()
 }
 
 fn context_copies(step: &Step) -> Vec<ContextCopy> {
@@ -142,7 +140,7 @@ fn context_copies(step: &Step) -> Vec<ContextCopy> {
     }
     let source = |it: &Source| match it {
         Source::Path(path) => Some(ContextCopy { span: step.span, is_add, source: path.clone() }),
-        Source::Inline { .. } => None,
+        Source::Inline { .. } | Source::Remote(_) => None,
     };
     copy.sources.iter().filter_map(source).collect()
 }

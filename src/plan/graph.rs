@@ -299,6 +299,7 @@ impl<'a> Graph<'a> {
             self.options.named_contexts.iter().find(|(key, _)| familiar(key) == wanted)?;
         Some(match context {
             NamedContext::Files => Origin::Files(key.clone()),
+            NamedContext::Scratch => Origin::Scratch,
             NamedContext::Image(reference) => Origin::Image(BaseImage {
                 reference: reference.clone(),
                 platform: platform.clone(),
