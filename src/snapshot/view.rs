@@ -166,15 +166,16 @@ mod tests {
                 2 => "../../..".to_owned(),
                 _ => "b".to_owned(),
             };
-            let (kind, content) = match self.below(20) {
+            let (kind, content) = match self.below(24) {
                 0..5 => (Kind::Directory, ""),
                 5..10 => (Kind::File { size: 4 }, ["some", "text"][self.below(2) as usize]),
                 10..12 => (Kind::Symlink { target: target.into() }, ""),
-                12..15 => (Kind::Hardlink { target: ImagePath::new(self.path()) }, ""),
-                15..17 => (Kind::Whiteout, ""),
-                17 => (Kind::OpaqueWhiteout, ""),
-                18 => (Kind::Fifo, ""),
-                _ => (Kind::CharDevice { major: 1, minor: 3 }, ""),
+                12 => (Kind::Hardlink { target: ImagePath::new(self.path()) }, ""),
+                13..17 => (Kind::Whiteout, ""),
+                17..19 => (Kind::OpaqueWhiteout, ""),
+                19 => (Kind::Fifo, ""),
+                20 => (Kind::CharDevice { major: 1, minor: 3 }, ""),
+                _ => (Kind::Directory, ""),
             };
             let path = if self.below(30) == 0 { "/".to_owned() } else { path };
             let mut entry = entry(path, kind);
@@ -282,8 +283,8 @@ mod tests {
 
     #[test]
     fn an_index_gives_the_answers_that_unpacking_gives() {
-        let count = 400;
-        let valid = (1..=count).filter(|seed| answers(seed * 0x9E37_79B9_7F4A_7C15).is_ok());
+        let count = 300;
+        let valid = (1..=count).filter(|seed: &u64| answers(u64::wrapping_mul(*seed, 0x9E37_79B9_7F4A_7C15)).is_ok());
         let valid = valid.count();
         assert!(valid > 100, "only {valid} of {count} stacks could be unpacked at all");
     }
