@@ -70,7 +70,12 @@ fn config(
     if let Some(user) = &arguments.user {
         config.user.clone_from(user);
     }
-    config.env.extend(arguments.env.iter().cloned());
+    for variable in &arguments.env {
+        let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name);
+        let is_same = |other: &String| other.split_once('=').is_some_and(|(key, _)| key == name);
+        config.env.retain(|other| !is_same(other));
+        config.env.push(variable.clone());
+    }
     let words = [&config.entrypoint, &config.cmd].into_iter().flatten().flatten().count();
     if words == 0 {
         let title = "the image has neither an entrypoint nor a command";
