@@ -59,6 +59,10 @@ pub enum BuildErrorKind {
         /// The way out.
         hint: Option<String>,
     },
+    /// A command is to run, and no place for it was made, as the Dockerfile names none: a trigger of
+    /// a base image does. Nothing has been done yet.
+    #[error("a command is to run, and no sandbox was prepared")]
+    NotPrepared,
     /// The user of a step is not known to the image.
     #[error(transparent)]
     User(#[from] UserError),
@@ -117,7 +121,7 @@ impl BuildErrorKind {
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::Image(error) => error.hint(),
-            Self::Scratch { .. } | Self::Interrupted => None,
+            Self::NotPrepared | Self::Scratch { .. } | Self::Interrupted => None,
         }
     }
 

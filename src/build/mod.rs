@@ -5,6 +5,7 @@
 
 mod copy;
 mod error;
+mod files;
 mod output;
 mod resolve;
 mod run;
@@ -88,8 +89,9 @@ pub struct Workshop {
     pub store: Arc<Store>,
     /// Registries.
     pub client: Arc<Client>,
-    /// Where steps run, or why none can run here.
-    pub sandbox: Arc<Result<Sandbox, EnterError>>,
+    /// Where steps run, or why none can run here; `None` if no step was expected to run, so that
+    /// this process has not entered any namespace.
+    pub sandbox: Option<Arc<Result<Sandbox, EnterError>>>,
     /// Root file systems.
     pub snapshotter: Arc<Snapshotter>,
     /// Results of earlier builds.
@@ -110,11 +112,18 @@ impl std::fmt::Debug for Workshop {
     }
 }
 
+/// Whether the build will run a command, as far as the Dockerfile alone can tell. Triggers of base
+/// images may add one; [`build`] then ends with [`BuildErrorKind::NotPrepared`] if it has no sandbox.
+pub fn runs_command(request: &Request) -> bool {
+    parse(request).is_ok_and(|it| crate::plan::runs_command(&it, &request.options))
+}
+
 /// Builds the image that `request` asks for.
 ///
 /// # Errors
 ///
 /// All mistakes in the Dockerfile, or the first thing that went wrong after that.
+/// [`BuildErrorKind::NotPrepared`] comes before anything is done.
 pub async fn build(
     request: &Arc<Request>,
     workshop: &Workshop,
@@ -129,6 +138,9 @@ pub async fn build(
         let text =
             format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
         workshop.progress.report(Event::Warning(text));
+    }
+    if workshop.sandbox.is_none() && plan.stages.iter().any(|stage| stage.runs_after(0)) {
+        return Err(vec![BuildErrorKind::NotPrepared.anywhere()]);
     }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
     let built = schedule::execute(&site).await.map_err(|error| vec![error])?;

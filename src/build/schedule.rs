@@ -13,8 +13,11 @@ use crate::build::BuildError;
 use crate::build::BuildErrorKind;
 use crate::build::Request;
 use crate::build::Workshop;
+use crate::build::files::Files;
+use crate::build::files::Keep;
 use crate::build::resolve::ResolvedBases;
 use crate::build::step;
+use crate::layer::Tree;
 use crate::oci::ChainId;
 use crate::oci::Layer;
 use crate::oci::Timestamp;
@@ -33,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) bases: ResolvedBases,
     /// Two stages with the same base must not both download and unpack it.
     unpacking: tokio::sync::Mutex<()>,
+    /// What the layers of all stages hold, as far as anybody has asked.
+    files: Arc<Files>,
 }
 
 /// A layer of a stage, and where it came from.
@@ -97,6 +102,7 @@ impl Site {
             request: Arc::clone(request),
             workshop: workshop.clone(),
             plan,
+            files: Arc::new(Files::new(workshop, bases.origins())),
             bases,
             unpacking: tokio::sync::Mutex::default(),
         }
@@ -114,6 +120,15 @@ impl Site {
         self.bases.fetch(&self.workshop, &self.workshop.not_unpacked(&layers)).await?;
         let workshop = self.workshop.clone();
         blocking(move || workshop.unpack(&layers)).await
+    }
+
+    /// The files of `stage` as a tree. Nothing is downloaded or unpacked before it is asked for.
+    pub(crate) fn tree(
+        &self,
+        stage: &BuiltStage,
+        keep: Keep,
+    ) -> Result<Arc<dyn Tree>, BuildErrorKind> {
+        self.files.tree(&stage.layers(), keep)
     }
 }
 

@@ -60,7 +60,8 @@ async fn layer(
             None => explain(site, &key, task),
         }
     }
-    let layer = carry_out(site, step, below, sources, task).await?;
+    let unpack = site.plan.stages[stage.0].runs_after(index);
+    let layer = carry_out(site, step, below, sources, unpack, task).await?;
     let found = CachedLayer { layer, created: site.created() };
     let workshop = &site.workshop;
     workshop.cache.record(&key, &found, &workshop.store)?;

@@ -99,6 +99,13 @@ pub struct PlannedStage {
     pub inherited_history: usize,
 }
 
+impl PlannedStage {
+    /// Whether one of the steps from `index` on runs a command.
+    pub fn runs_after(&self, index: usize) -> bool {
+        self.steps[index..].iter().any(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+}
+
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(

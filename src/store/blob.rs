@@ -74,6 +74,22 @@ impl BlobWriter {
     ///
     /// [`StoreError::WrongSize`] and [`StoreError::WrongDigest`] if it is not.
     pub fn commit_verified(self, expected: &Descriptor) -> Result<(), StoreError> {
+        self.verify(expected)?;
+        self.publish(expected.digest)
+    }
+
+    /// The blob as a file without a name, if it is the one that `expected` describes: for one that
+    /// only passes through, and is gone with the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::WrongSize`] and [`StoreError::WrongDigest`] if it is not.
+    pub fn into_file(self, expected: &Descriptor) -> Result<File, StoreError> {
+        self.verify(expected)?;
+        self.file.try_clone().map_err(|source| StoreError::io("open", &self.temporary, source))
+    }
+
+    fn verify(&self, expected: &Descriptor) -> Result<(), StoreError> {
         let Descriptor { digest, size, .. } = *expected;
         if self.size != size {
             return Err(StoreError::WrongSize { digest, expected: size, actual: self.size });
@@ -82,7 +98,7 @@ impl BlobWriter {
         if actual != digest {
             return Err(StoreError::WrongDigest { expected: digest, actual });
         }
-        self.publish(digest)
+        Ok(())
     }
 
     /// There is no `fsync`: a blob can always be made or fetched again, and waiting for the disk

@@ -9,6 +9,7 @@
 //! blobs/sha256/<hex>   manifests, configs, layers
 //! snapshots/           unpacked layers (`snapshot`)
 //! cache/               what steps have made (`cache`)
+//! indexes/<hex>        what files a layer has, by diff ID (`layer::LayerIndex`)
 //! origins/<hex>        which registries have a blob
 //! tmp/<owner>/         what is not finished yet
 //! lock                 locked while index.json changes
@@ -73,12 +74,13 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const LAYOUT_LIMIT: u64 = 4096;
 
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 10] = [
+const OUR_NAMES: [&str; 11] = [
     "oci-layout",
     "index.json",
     "blobs",
     "snapshots",
     "cache",
+    "indexes",
     "origins",
     "tmp",
     "lock",
@@ -111,7 +113,7 @@ impl Store {
         let in_use = publish::open_lock(&root.join("users"))?;
         in_use.lock_shared().map_err(|source| StoreError::io("lock", &root, source))?;
         let lock = lock(&root)?;
-        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins"] {
+        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "indexes", "origins"] {
             publish::create_dir(&root.join(name), 0o755)?;
         }
         let workspace = Workspace::create(&root.join("tmp"), in_use)?;
@@ -134,6 +136,11 @@ impl Store {
     /// Where `cache` keeps its records.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Where the indexes of layers are kept. Each can be made again from its layer.
+    pub fn indexes_dir(&self) -> PathBuf {
+        self.root.join("indexes")
     }
 
     /// A directory for work in progress, on the same file system as the rest.

@@ -18,7 +18,7 @@ use crate::registry::Client;
 use crate::registry::Credential;
 
 pub use crate::transfer::error::TransferError;
-pub use crate::transfer::fetch::fetch_layers;
+pub use crate::transfer::fetch::{LayerStream, fetch_layers, stream_layer};
 pub use crate::transfer::push::{Pushed, push};
 pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
 
