@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layer", &["oci", "sys"]),
     ("context", &["oci", "sys", "layer"]),
     ("plan", &["oci", "dockerfile"]),
-    ("copy", &["oci", "sys", "layer", "plan", "context"]),
+    ("copy", &["oci", "dockerfile", "sys", "layer", "plan", "context"]),
     ("store", &["oci", "sys"]),
     ("sandbox", &["oci", "sys", "layer"]),
     ("registry", &["oci", "http"]),

@@ -1,11 +1,14 @@
 //! COPY, ADD, WORKDIR and bind mounts: which trees a step reads, and what names its inputs.
 
 use std::borrow::Cow;
+use std::io::Seek as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
+use crate::build::files::Keep;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::PendingStage;
 use crate::build::schedule::Site;
@@ -17,6 +20,7 @@ use crate::copy;
 use crate::copy::CopyInputs;
 use crate::layer::EmptyTree;
 use crate::layer::LayerWriter;
+use crate::layer::Node;
 use crate::layer::Tree;
 use crate::oci::Compression;
 use crate::oci::Digest;
@@ -68,8 +72,19 @@ impl Sources {
         Ok(Self(sources))
     }
 
-    /// Makes the sources readable: downloads and unpacks what is not here yet.
+    /// Makes the sources readable. Nothing is unpacked for it, and what is not here yet is downloaded
+    /// when it is asked for.
     pub(crate) async fn trees(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
+        let mut trees = Vec::new();
+        for (from, stage) in &self.0 {
+            // Whoever reads what files there are will read what is in them.
+            trees.push((from.clone(), site.tree(stage, Keep::Yes).await?));
+        }
+        Ok(Self::with_contexts(site, Vec::new(), trees))
+    }
+
+    /// Makes the sources readable and mountable: downloads and unpacks what is not here yet.
+    pub(crate) async fn unpacked(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
         let mut files = Vec::new();
         let mut trees: Vec<(CopyFrom, Arc<dyn Tree>)> = Vec::new();
         for (from, stage) in &self.0 {
@@ -77,6 +92,14 @@ impl Sources {
             trees.push((from.clone(), Arc::new(committed.view())));
             files.push((from.clone(), committed));
         }
+        Ok(Self::with_contexts(site, files, trees))
+    }
+
+    fn with_contexts(
+        site: &Site,
+        files: Vec<(CopyFrom, Committed)>,
+        mut trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    ) -> Trees {
         let request = &site.request;
         let context: Arc<dyn Tree> = Arc::clone(&request.context) as _;
         trees.push((CopyFrom::Context, context));
@@ -85,7 +108,7 @@ impl Sources {
             let tree: Arc<dyn Tree> = Arc::clone(tree) as _;
             trees.push((CopyFrom::NamedContext(name.clone()), tree));
         }
-        Ok(Trees { files, trees })
+        Trees { files, trees }
     }
 
     /// A digest of each thing that the step reads, in order. Layers name their files without
@@ -131,7 +154,10 @@ fn reads(kind: &StepKind) -> Vec<Cow<'_, CopyStep>> {
             .iter()
             .filter_map(|mount| match &mount.kind {
                 MountKind::Bind { from, source, .. } => Some(Cow::Owned(whole(from, source))),
-                MountKind::Tmpfs { .. } => None,
+                MountKind::Cache(cache) => {
+                    cache.seed.as_ref().map(|(from, source)| Cow::Owned(whole(from, source)))
+                }
+                MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh(_) => None,
             })
             .collect(),
     }
@@ -176,13 +202,11 @@ fn is_files(from: &CopyFrom) -> bool {
 pub(crate) fn perform(
     site: &Site,
     kind: &StepKind,
-    files: Option<&Committed>,
+    below: &dyn Tree,
     trees: &Trees,
 ) -> Result<Layer, BuildErrorKind> {
     let store = &site.workshop.store;
     let epoch = site.request.options.source_date_epoch;
-    let view = files.map(Committed::view);
-    let below: &dyn Tree = view.as_ref().map_or(&EmptyTree, |view| view);
     let created = site.created();
     let mut writer = LayerWriter::new(store.writer()?, Compression::Gzip, epoch);
     match kind {
@@ -244,6 +268,46 @@ impl Trees {
         let descriptor = written.sink.commit(MediaType::OciLayer(Compression::None))?;
         let files = workshop.unpack(&[Layer { descriptor, diff_id: written.diff_id }])?;
         Ok((files.lower().to_vec(), PathBuf::from(MOUNT)))
+    }
+}
+
+impl Trees {
+    /// What names the files at `source` of `from`.
+    pub(crate) fn name(
+        &self,
+        from: &CopyFrom,
+        source: &ImagePath,
+    ) -> Result<String, BuildErrorKind> {
+        match self.files.iter().find(|(name, _)| name == from) {
+            Some((_, files)) => Ok(format!("{:?} {source}", files.chain())),
+            None => Ok(self.digest(&whole(from, source))?.to_string()),
+        }
+    }
+
+    /// Copies the directory or file at `source` to `to`, where nothing is; `around` is an empty
+    /// directory on the same file system.
+    pub(crate) fn copy_out(
+        &self,
+        from: &CopyFrom,
+        source: &ImagePath,
+        workshop: &Workshop,
+        (around, to): (&Path, &Path),
+    ) -> Result<Option<Node>, BuildErrorKind> {
+        let failed = |source| BuildErrorKind::Scratch { path: around.to_owned(), source };
+        let step = whole(from, source);
+        let inputs = self.inputs(&step, &EmptyTree, Timestamp::EPOCH);
+        let spool = tempfile::tempfile_in(around).map_err(failed)?;
+        let mut writer = LayerWriter::new(spool, Compression::None, None);
+        copy::copy(&step, inputs, &mut writer)?;
+        let written = writer.finish()?;
+        let mut spool = written.sink;
+        spool.rewind().map_err(failed)?;
+        let files = around.join("files");
+        std::fs::create_dir(&files).map_err(failed)?;
+        workshop.snapshotter.unpack_alone(spool, written.diff_id, &files)?;
+        std::fs::rename(files.join(MOUNT), to).map_err(failed)?;
+        let Some(tree) = self.get(from) else { return Ok(None) };
+        Ok(tree.lookup(&tree.resolve(source)?)?)
     }
 }
 

@@ -27,6 +27,19 @@ pub struct BuildError {
     pub kind: BuildErrorKind,
 }
 
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl BuildError {
+    /// Whether this is [`BuildErrorKind::NotPrepared`].
+    pub fn is_not_prepared(&self) -> bool {
+        matches!(self.kind, BuildErrorKind::NotPrepared)
+    }
+}
+
 /// What can go wrong in a build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildErrorKind {
@@ -47,6 +60,8 @@ pub enum BuildErrorKind {
         status: i32,
         /// The last lines that it wrote.
         output: String,
+        /// What the status means, and what is perhaps confused.
+        hint: Option<String>,
     },
     /// A command could not be run at all.
     #[error(transparent)]
@@ -98,6 +113,26 @@ pub enum BuildErrorKind {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A secret that a command must not run without (rule A158).
+    #[error("secret {id}: not found")]
+    MissingSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that cannot be a variable.
+    #[error("secret {id}: it contains a NUL byte, so it cannot be the variable {variable}")]
+    BinarySecret {
+        /// Its id.
+        id: String,
+        /// The variable.
+        variable: String,
+    },
+    /// An SSH agent that a command must not run without (rule A159).
+    #[error("no SSH key \"{id}\" forwarded from the client")]
+    MissingAgent {
+        /// Its id, as the Dockerfile has it.
+        id: String,
+    },
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -109,7 +144,7 @@ impl BuildErrorKind {
         match self {
             Self::Parse(error) => error.hint(),
             Self::Plan(error) => error.hint(),
-            Self::Exit { status, .. } => explain_status(*status),
+            Self::Exit { hint, .. } => hint.clone(),
             Self::NoSandbox { hint, .. } => hint.clone(),
             Self::Sandbox(error) => error.hint(),
             Self::User(error) => error.hint(),
@@ -121,6 +156,14 @@ impl BuildErrorKind {
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::MissingSecret { id } => Some(format!(
+                "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"
+            )),
+            Self::BinarySecret { .. } => Some("leave out `env=` and read its file".to_owned()),
+            Self::MissingAgent { id } if id.is_empty() => {
+                Some("forward your agent with `--ssh default`".to_owned())
+            }
+            Self::MissingAgent { id } => Some(format!("forward an agent with `--ssh {id}=SOCKET`")),
             Self::NotPrepared | Self::Scratch { .. } | Self::Interrupted => None,
         }
     }
@@ -153,17 +196,4 @@ impl From<PlanError> for BuildError {
     fn from(error: PlanError) -> Self {
         BuildErrorKind::from(error.kind).at(error.span)
     }
-}
-
-/// What a shell means by its status.
-fn explain_status(status: i32) -> Option<String> {
-    let text = match status {
-        126 => "126 means that the program was found but could not be executed",
-        127 => "127 means that the program was not found; is it installed in an earlier step?",
-        137 => "137 means that the process was killed, most often because memory ran out",
-        139 => "139 means that the process crashed (segmentation fault)",
-        143 => "143 means that the process was asked to terminate",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

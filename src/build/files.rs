@@ -14,11 +14,14 @@ use std::sync::PoisonError;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
+use crate::copy::CopyError;
 use crate::layer::EmptyTree;
+use crate::layer::LayerError;
 use crate::layer::LayerIndex;
 use crate::layer::LayerSource;
 use crate::layer::LayerStack;
 use crate::layer::Tree;
+use crate::layer::TreeError;
 use crate::oci::ChainId;
 use crate::oci::Descriptor;
 use crate::oci::DiffId;
@@ -26,7 +29,9 @@ use crate::oci::Digest;
 use crate::oci::Layer;
 use crate::oci::Reference;
 use crate::progress::Task;
+use crate::store::StoreError;
 use crate::transfer;
+use crate::transfer::TransferError;
 
 /// An index is small; whoever made a larger file of that name was not coracle.
 const INDEX_LIMIT: u64 = 1 << 30;
@@ -199,6 +204,38 @@ impl Files {
     fn path(&self, layer: &Layer) -> std::path::PathBuf {
         self.workshop.store.indexes_dir().join(layer.diff_id.0.hex())
     }
+}
+
+/// The failure behind a failure to read a tree: that a registry cannot be reached is no fault of the
+/// file that was asked for.
+pub(crate) fn uncover(kind: BuildErrorKind) -> BuildErrorKind {
+    match kind {
+        BuildErrorKind::Copy(CopyError::Tree { source: TreeError::Read { path, source } }) => {
+            reveal(source).unwrap_or_else(|source| {
+                CopyError::Tree { source: TreeError::Read { path, source } }.into()
+            })
+        }
+        BuildErrorKind::Tree(TreeError::Read { path, source }) => {
+            reveal(source).unwrap_or_else(|source| TreeError::Read { path, source }.into())
+        }
+        kind => kind,
+    }
+}
+
+fn reveal(error: io::Error) -> Result<BuildErrorKind, io::Error> {
+    let error = match error.downcast::<LayerError>() {
+        Ok(LayerError::Source { source }) => {
+            return Ok(reveal(source)
+                .unwrap_or_else(|source| LayerError::Source { source }.into()));
+        }
+        Ok(error) => return Ok(error.into()),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<TransferError>() {
+        Ok(error) => return Ok(error.into()),
+        Err(error) => error,
+    };
+    error.downcast::<StoreError>().map(BuildErrorKind::from)
 }
 
 impl LayerSource for Source {

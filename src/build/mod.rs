@@ -3,9 +3,14 @@
 //! [`build`] reads as the story does: parse, resolve the bases, plan, execute, assemble, deliver.
 //! Each part is in a file of its own, and what the parts work with is a [`Workshop`].
 
+mod agent;
+mod cache_mount;
+mod check;
 mod copy;
 mod error;
 mod files;
+mod hint;
+mod mounts;
 mod output;
 mod resolve;
 mod run;
@@ -13,12 +18,14 @@ mod schedule;
 mod step;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::LocalCache;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
 use crate::oci::Reference;
@@ -29,11 +36,14 @@ use crate::progress::Progress;
 use crate::registry::Client;
 use crate::sandbox::Cancel;
 use crate::sandbox::EnterError;
+use crate::sandbox::Hidden;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 use crate::store::TempDir;
 
+pub use check::Report;
+pub use check::check;
 pub use error::{BuildError, BuildErrorKind};
 pub use output::Destination;
 pub use output::Output;
@@ -48,6 +58,8 @@ pub struct Request {
     pub dockerfile: Source,
     /// Arguments, target, platform, labels.
     pub options: PlanOptions,
+    /// What counts in place of the Dockerfile's `# check=` line (rule A164).
+    pub checks: Option<Checks>,
     /// The files that `COPY` may take.
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
@@ -58,6 +70,12 @@ pub struct Request {
     pub outputs: Vec<Output>,
     /// Whether the cache may be read. It is always written.
     pub cache: CacheUse,
+    /// `--no-cache-filter`: stages, by name, for which it may not.
+    pub uncached_stages: Vec<String>,
+    /// `--secret`: values by id.
+    pub secrets: BTreeMap<String, Hidden>,
+    /// `--ssh`: the sockets of agents by id.
+    pub agents: BTreeMap<String, PathBuf>,
     /// Where base images come from.
     pub pull: PullPolicy,
     /// What time it is.
@@ -133,24 +151,42 @@ pub async fn build(
     let bases = resolve::bases(&dockerfile, request, workshop).await?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
-    for warning in &plan.warnings {
-        let line = request.dockerfile.line(warning.span.start);
-        let text =
-            format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
-        workshop.progress.report(Event::Warning(text));
-    }
-    if workshop.sandbox.is_none() && plan.stages.iter().any(|stage| stage.runs_after(0)) {
+    if workshop.sandbox.is_none() && plan.stages.iter().any(|stage| stage.runs_from(0)) {
         return Err(vec![BuildErrorKind::NotPrepared.anywhere()]);
+    }
+    let warnings = plan.warnings.clone();
+    for name in request.unknown_uncached_stages(&dockerfile) {
+        let text = format!("--no-cache-filter {name}: there is no stage of that name");
+        workshop.progress.report(Event::Warning(text));
     }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
     let built = schedule::execute(&site).await.map_err(|error| vec![error])?;
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
-    Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
+    let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
+    Ok(Outcome { warnings, ..outcome })
+}
+
+impl Request {
+    /// Whether the steps of the stage `name` may come from the cache.
+    fn reads_cache(&self, name: &str) -> bool {
+        let is_named = |other: &String| other.eq_ignore_ascii_case(name);
+        self.cache == CacheUse::Read && !self.uncached_stages.iter().any(is_named)
+    }
+
+    /// What `--no-cache-filter` names that is no stage, neither by name nor by number.
+    fn unknown_uncached_stages(&self, dockerfile: &Dockerfile) -> Vec<&String> {
+        let names = dockerfile.stages.iter().enumerate().map(|(index, stage)| {
+            stage.name.as_ref().map_or_else(|| index.to_string(), |name| name.value.clone())
+        });
+        let names: Vec<String> = names.collect();
+        let is_known = |name: &String| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.uncached_stages.iter().filter(|name| !is_known(name)).collect()
+    }
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {
-    crate::dockerfile::parse(request.dockerfile.clone())
-        .map_err(|errors| errors.into_iter().map(BuildError::from).collect())
+    crate::dockerfile::parse_with(request.dockerfile.clone(), request.checks.as_ref())
+        .map_err(|rejected| rejected.errors.into_iter().map(BuildError::from).collect())
 }

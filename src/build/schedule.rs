@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 
 use crate::build::BuildError;
 use crate::build::BuildErrorKind;
+use crate::build::Output;
 use crate::build::Request;
 use crate::build::Workshop;
 use crate::build::files::Files;
@@ -123,12 +124,39 @@ impl Site {
     }
 
     /// The files of `stage` as a tree. Nothing is downloaded or unpacked before it is asked for.
-    pub(crate) fn tree(
+    pub(crate) async fn tree(
         &self,
         stage: &BuiltStage,
         keep: Keep,
     ) -> Result<Arc<dyn Tree>, BuildErrorKind> {
-        self.files.tree(&stage.layers(), keep)
+        let (files, layers) = (Arc::clone(&self.files), stage.layers());
+        blocking(move || files.tree(&layers, keep)).await
+    }
+
+    /// Whether an output will want all blobs of the base that `stage` begins with: then they are
+    /// kept where they pass by.
+    pub(crate) fn keep(&self, stage: StageId) -> Keep {
+        let mut at = self.plan.stages.len() - 1;
+        let mut is_delivered = at == stage.0;
+        let base = loop {
+            match &self.plan.stages[at].base {
+                StageBase::Stage(StageId(below)) => at = *below,
+                base => break base,
+            }
+            is_delivered |= at == stage.0;
+        };
+        let home = match base {
+            StageBase::Image(image) => Some(image.reference.registry()),
+            StageBase::Scratch | StageBase::Stage(_) => None,
+        };
+        let wants = |output: &Output| match output {
+            // A registry that has them needs none; another gets them from here.
+            Output::Registry => {
+                self.request.tags.iter().any(|tag| Some(tag.registry()) != home)
+            }
+            _ => true,
+        };
+        if is_delivered && self.request.outputs.iter().any(wants) { Keep::Yes } else { Keep::No }
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
+use crate::dockerfile::Warning;
 use crate::image::StoredImage;
 use crate::oci::Descriptor;
 use crate::oci::ImageId;
@@ -28,6 +29,8 @@ pub struct Outcome {
     pub pushed: Vec<Pushed>,
     /// How long it all took.
     pub took: Duration,
+    /// What works but should not be written, in the order of the Dockerfile.
+    pub warnings: Vec<Warning>,
 }
 
 /// How many layers came from where, and how large they are, compressed, in bytes.
@@ -59,6 +62,7 @@ impl Outcome {
             layers: counts(built),
             pushed,
             took,
+            warnings: Vec::new(),
         }
     }
 

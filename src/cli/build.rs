@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::build;
+use crate::build::BuildError;
 use crate::build::CacheUse;
 use crate::build::Outcome;
 use crate::build::Output;
@@ -15,22 +16,29 @@ use crate::build::Request;
 use crate::cli::args::BuildArguments;
 use crate::cli::args::NetworkMode;
 use crate::cli::args::ProgressMode;
+use crate::cli::build_args;
+use crate::cli::call;
 use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::output_spec;
+use crate::cli::secrets;
+use crate::cli::session::Commands;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::cli::session::now;
+use crate::cli::step_settings;
 use crate::cli::summary;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Source;
 use crate::oci::Platform;
 use crate::oci::Timestamp;
 use crate::plan::NamedContext;
 use crate::plan::Network;
 use crate::plan::PlanOptions;
+use crate::progress::Event;
 
 /// Dockerfiles beyond this size are a mistake.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
@@ -38,18 +46,61 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 /// Builds the image and says what became of it.
 pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result<(), Failure> {
     let request = Arc::new(request(session, arguments)?);
-    let workshop = session.workshop()?;
-    let outcome = block_on(&workshop.cancel, async {
-        let built = build::build(&request, &workshop).await;
-        built.map_err(|errors| failure::build(&errors, &request.dockerfile))
-    })?;
+    if let Some(call) = call::wanted(&arguments.call)? {
+        return call::run(session, &request, call);
+    }
+    let runs = build::runs_command(&request);
+    let commands = if runs { Commands::Prepared } else { Commands::NotExpected };
+    let outcome = match attempt(session, &request, commands)? {
+        // Only a base image's trigger runs a command. All threads have ended by now, and nothing has
+        // been done, so this process can still enter a namespace and begin again.
+        Attempt::NotPrepared => match attempt(session, &request, Commands::Prepared)? {
+            Attempt::Done(outcome) => outcome,
+            Attempt::NotPrepared => unreachable!("it was prepared"),
+        },
+        Attempt::Done(outcome) => outcome,
+    };
     write_files(arguments, &outcome)?;
     if session.global.progress == ProgressMode::Quiet {
         print(&format!("{}\n", outcome.image_id.0));
     } else {
         summary::build(&outcome, &request);
+        show_warnings(session, &summary::warnings(&outcome.warnings, &request.dockerfile));
     }
     Ok(())
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Done(Box<Outcome>),
+    /// A command is to run that was not expected.
+    NotPrepared,
+}
+
+fn attempt(
+    session: &Session<'_>,
+    request: &Arc<Request>,
+    commands: Commands,
+) -> Result<Attempt, Failure> {
+    let workshop = session.workshop(commands)?;
+    block_on(&workshop.cancel, async {
+        match build::build(request, &workshop).await {
+            Ok(outcome) => Ok(Attempt::Done(Box::new(outcome))),
+            Err(errors) if errors.iter().any(BuildError::is_not_prepared) => {
+                Ok(Attempt::NotPrepared)
+            }
+            Err(errors) => Err(failure::build(&errors, &request.dockerfile)),
+        }
+    })
+}
+
+fn show_warnings(session: &Session<'_>, warnings: &[String]) {
+    if session.global.progress == ProgressMode::Json {
+        let display = session.display();
+        warnings.iter().for_each(|it| display.report(Event::Warning(it.clone())));
+    } else {
+        summary::print_warnings(warnings);
+    }
 }
 
 /// Prints data on standard output.
@@ -60,11 +111,14 @@ fn print(text: &str) {
 
 fn request(session: &Session<'_>, arguments: &BuildArguments) -> Result<Request, Failure> {
     let (dockerfile, ignore_beside) = dockerfile(arguments)?;
-    let source_date_epoch = source_date_epoch(session, arguments)?;
+    let environment = session.environment;
+    let build_args =
+        build_args::build_args(&arguments.build_arg_file, &arguments.build_arg, environment)?;
+    let source_date_epoch = source_date_epoch(session, &build_args)?;
     let (named, files) = named_contexts(&arguments.build_context)?;
     let context = context(&arguments.context, ignore_beside.as_deref())?;
     let options = PlanOptions {
-        build_args: build_args(session, &arguments.build_arg),
+        build_args,
         target: arguments.target.clone(),
         platform: arguments.platform.clone(),
         build_platform: Platform::host(),
@@ -72,16 +126,22 @@ fn request(session: &Session<'_>, arguments: &BuildArguments) -> Result<Request,
         network: network(arguments.network),
         named_contexts: named,
         source_date_epoch,
+        allowed: step_settings::allowed(&arguments.steps),
+        run: step_settings::settings(&arguments.steps)?,
     };
     let outputs = outputs(arguments)?;
     Ok(Request {
         dockerfile,
+        checks: checks(&options)?,
         options,
         context: Arc::new(context),
         named_contexts: files,
         tags: arguments.tag.clone(),
         outputs,
         cache: if arguments.no_cache { CacheUse::Ignore } else { CacheUse::Read },
+        uncached_stages: arguments.no_cache_filter.clone(),
+        secrets: secrets::secrets(&arguments.steps.secret, environment)?,
+        agents: secrets::agents(&arguments.steps.ssh, environment)?,
         pull: if arguments.pull { PullPolicy::Always } else { PullPolicy::Missing },
         now: now(),
     })
@@ -142,13 +202,14 @@ fn context(directory: &Path, beside: Option<&Path>) -> Result<BuildContext, Fail
         .map_err(|error| Failure::from_error(Exit::Usage, &error, error.hint()))
 }
 
-/// `NAME` alone takes its value from the environment, and is left out where that has none.
-fn build_args(session: &Session<'_>, arguments: &[String]) -> BTreeMap<String, String> {
-    let value = |text: &String| match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => Some((text.clone(), session.environment.text(text)?.to_owned())),
-    };
-    arguments.iter().filter_map(value).collect()
+/// `--build-arg BUILDKIT_DOCKERFILE_CHECK=skip=…` counts in place of the Dockerfile's own line.
+fn checks(options: &PlanOptions) -> Result<Option<Checks>, Failure> {
+    const NAME: &str = "BUILDKIT_DOCKERFILE_CHECK";
+    let Some(text) = options.build_args.get(NAME) else { return Ok(None) };
+    Checks::parse(text).map(Some).map_err(|error| {
+        let diagnostic = Diagnostic::of(&error).prefixed(&format!("`--build-arg {NAME}`: "));
+        Failure::new(Exit::Usage, diagnostic.hinted(error.hint()))
+    })
 }
 
 fn pair(text: &str) -> (String, String) {
@@ -159,11 +220,11 @@ fn pair(text: &str) -> (String, String) {
 /// `--build-arg SOURCE_DATE_EPOCH=…`, or the variable of that name.
 fn source_date_epoch(
     session: &Session<'_>,
-    arguments: &BuildArguments,
+    build_args: &BTreeMap<String, String>,
 ) -> Result<Option<Timestamp>, Failure> {
-    let argument = arguments.build_arg.iter().find_map(|a| a.strip_prefix("SOURCE_DATE_EPOCH="));
+    let argument = build_args.get("SOURCE_DATE_EPOCH");
     let time = match argument {
-        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.to_owned())),
+        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.clone())),
         None => session.environment.source_date_epoch(),
     };
     time.transpose().map_err(|text| {

@@ -37,6 +37,7 @@ impl Failure {
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostic {
     title: String,
+    is_warning: bool,
     place: Option<(Source, Span)>,
     notes: Vec<(&'static str, String)>,
     hint: Option<String>,
@@ -46,6 +47,11 @@ impl Diagnostic {
     /// Something that is wrong, in the words of this program.
     pub(crate) fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), ..Self::default() }
+    }
+
+    /// Something that works, but should not be so.
+    pub(crate) fn warning(title: impl Into<String>) -> Self {
+        Self { is_warning: true, ..Self::new(title) }
     }
 
     /// An error and its chain of causes.
@@ -83,8 +89,10 @@ impl Diagnostic {
         self
     }
 
-    fn render(&self, renderer: &Renderer) -> String {
-        let mut group: Group<'_> = Group::with_title(Level::ERROR.primary_title(&*self.title));
+    /// The text, as lines without a newline at the end.
+    pub(crate) fn render(&self, renderer: &Renderer) -> String {
+        let level = if self.is_warning { Level::WARNING } else { Level::ERROR };
+        let mut group: Group<'_> = Group::with_title(level.primary_title(&*self.title));
         if let Some((source, span)) = &self.place {
             let text = source.text();
             let start = span.start.min(text.len());

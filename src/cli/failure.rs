@@ -21,11 +21,7 @@ pub(crate) fn build(errors: &[BuildError], source: &Source) -> Failure {
 
 fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
     let kind = &error.kind;
-    let mut diagnostic = Diagnostic::of(kind);
-    if let BuildErrorKind::Parse(error) = kind {
-        let line = source.line(error.instruction.start);
-        diagnostic = diagnostic.prefixed(&format!("dockerfile parse error on line {line}: "));
-    }
+    let mut diagnostic = Diagnostic::of(kind).prefixed(&prefix(error, source));
     if let Some((step, steps)) = error.step {
         diagnostic = diagnostic.prefixed(&format!("step {step} of {steps} failed: "));
     }
@@ -44,6 +40,17 @@ fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
     diagnostic.hinted(kind.hint())
 }
 
+/// What BuildKit puts before a mistake in the text.
+fn prefix(error: &BuildError, source: &Source) -> String {
+    let BuildErrorKind::Parse(error) = &error.kind else { return String::new() };
+    format!("dockerfile parse error on line {}: ", source.line(error.instruction.start))
+}
+
+/// A build's error in one line, with what BuildKit puts before it.
+pub(crate) fn message(error: &BuildError, source: &Source) -> String {
+    format!("{}{error}", prefix(error, source))
+}
+
 /// An error of a build that belongs to no Dockerfile.
 pub(crate) fn build_kind(kind: &BuildErrorKind) -> Failure {
     let mut diagnostic = Diagnostic::of(kind);
@@ -58,11 +65,15 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         BuildErrorKind::Parse(_)
         | BuildErrorKind::Plan(_)
         | BuildErrorKind::Copy(_)
-        | BuildErrorKind::Context(_) => Exit::Usage,
+        | BuildErrorKind::Context(_)
+        | BuildErrorKind::MissingSecret { .. }
+        | BuildErrorKind::BinarySecret { .. }
+        | BuildErrorKind::MissingAgent { .. } => Exit::Usage,
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
         BuildErrorKind::Transfer(error) => transfer_exit(error),
         BuildErrorKind::Interrupted => Exit::Interrupted,
         BuildErrorKind::Sandbox(_)
+        | BuildErrorKind::NotPrepared
         | BuildErrorKind::NoSandbox { .. }
         | BuildErrorKind::Scratch { .. }
         | BuildErrorKind::Tree(_)

@@ -5,6 +5,8 @@
 
 mod args;
 mod build;
+mod build_args;
+mod call;
 mod diagnostic;
 mod environment;
 mod exit;
@@ -19,8 +21,11 @@ mod pull;
 mod push;
 mod run;
 mod save;
+mod secrets;
 mod session;
 mod size;
+mod step_args;
+mod step_settings;
 mod summary;
 mod tag;
 
@@ -60,6 +65,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,
+        Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
         Command::Login(arguments) => login::login(&session, &arguments)?,
         Command::Logout(arguments) => login::logout(&session, &arguments)?,
         Command::Pull(arguments) => pull::pull(&session, &arguments)?,

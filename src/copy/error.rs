@@ -20,6 +20,8 @@ pub enum CopyError {
         from: Box<CopyFrom>,
         /// The ignore pattern that hides it.
         hidden_by: Option<String>,
+        /// The path with the most similar name that is there.
+        nearest: Option<ImagePath>,
     },
     /// A source with wildcards is malformed.
     #[error("cannot use the source `{pattern}`")]
@@ -135,6 +137,9 @@ impl CopyError {
             Self::MissingSource { hidden_by: Some(rule), path, .. } => {
                 Some(format!("{rule} excludes it; a line `!{}` takes it back", name(path)))
             }
+            Self::MissingSource { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{}`?", name(nearest)))
+            }
             Self::MissingSource { from, .. } if **from == CopyFrom::Context => {
                 Some("sources are relative to the build context, whatever `WORKDIR` is".to_owned())
             }
@@ -200,6 +205,7 @@ mod tests {
             path: ImagePath::new("a.txt"),
             from: Box::new(CopyFrom::Context),
             hidden_by: Some("the pattern `*.txt` in line 3 of `.dockerignore`".to_owned()),
+            nearest: None,
         };
         assert_eq!(error.to_string(), "\"/a.txt\": not found in the build context");
         assert_eq!(

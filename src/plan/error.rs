@@ -44,11 +44,21 @@ pub enum PlanErrorKind {
     #[error(transparent)]
     Expand(ExpandError),
     /// `FROM $UNSET` (rule A059).
-    #[error("base name ({0}) should not be blank")]
-    BlankBase(String),
+    #[error("base name ({word}) should not be blank{}", suggestion(.nearest.as_ref()))]
+    BlankBase {
+        /// As written.
+        word: String,
+        /// The argument that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// `FROM --platform=$UNSET` (rule A060).
-    #[error("empty platform value from expression {0}")]
-    EmptyPlatform(String),
+    #[error("empty platform value from expression {word}{}", suggestion(.nearest.as_ref()))]
+    EmptyPlatform {
+        /// As written.
+        word: String,
+        /// The argument that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// `FROM --platform=nonsense` (rule A060).
     #[error("failed to parse platform {word}")]
     BadPlatform {
@@ -151,7 +161,7 @@ pub enum PlanErrorKind {
     /// `RUN --mount` with fields that make no sense.
     #[error(transparent)]
     Mount(MountError),
-    /// `--network=host` and `--security=insecure` need a permission that nobody can give (A160).
+    /// `--network=host` and `--security=insecure` need a permission that nobody has given (A160).
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
     /// A remark that `# check=error=true` makes an error (rule A164).
@@ -181,7 +191,7 @@ impl PlanErrorKind {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::BlankBase(_) | Self::EmptyPlatform(_) => {
+            Self::BlankBase { .. } | Self::EmptyPlatform { .. } => {
                 "FROM sees only ARGs that come before the first FROM; give one a default, or pass \
                  it with --build-arg"
             }
@@ -201,9 +211,12 @@ impl PlanErrorKind {
                 "download it in a RUN step, or copy a file that was downloaded before"
             }
             Self::NotAllowed("network.host") => {
-                "leave out --network=host: RUN uses your network unless it says --network=none"
+                "leave out --network=host: RUN uses your network unless it says --network=none; \
+                 or permit it with `--allow network.host`"
             }
-            Self::NotAllowed(_) => "leave out --security=insecure",
+            Self::NotAllowed(what) => {
+                return Some(format!("if you trust this Dockerfile, permit it: `--allow {what}`"));
+            }
             Self::NotSupported { alternative, .. } => alternative,
             Self::Expand(error) => return error.hint(),
             Self::Mount(error) => return error.hint(),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{
-    ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Stage, nearest,
+    ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Stage, Word, nearest,
 };
 use crate::oci::{ParseReferenceError, Platform, Reference};
 use crate::plan::scope::Scope;
@@ -90,6 +90,15 @@ impl<'a> Graph<'a> {
         dockerfile: &'a Dockerfile,
         options: &'a PlanOptions,
     ) -> Result<Self, Vec<PlanError>> {
+        let (graph, errors) = Self::examine(dockerfile, options);
+        if errors.is_empty() { Ok(graph) } else { Err(errors) }
+    }
+
+    /// The same, with as much of the graph as can be told in spite of errors.
+    pub(crate) fn examine(
+        dockerfile: &'a Dockerfile,
+        options: &'a PlanOptions,
+    ) -> (Self, Vec<PlanError>) {
         let target_platform =
             options.platform.as_ref().unwrap_or(&options.build_platform).normalised();
         let mut graph = Self {
@@ -100,7 +109,10 @@ impl<'a> Graph<'a> {
             nodes: Vec::new(),
             target: dockerfile.stages.len().saturating_sub(1),
         };
-        graph.globals = graph.global_scope(&options.build_args).map_err(|error| vec![error])?;
+        match graph.global_scope(&options.build_args) {
+            Ok(globals) => graph.globals = globals,
+            Err(error) => return (graph, vec![error]),
+        }
         let mut errors = Vec::new();
         for index in 0..dockerfile.stages.len() {
             if let Err(error) = graph.add_stage(index) {
@@ -114,7 +126,7 @@ impl<'a> Graph<'a> {
         if errors.is_empty() {
             errors.extend(graph.find_cycle());
         }
-        if errors.is_empty() { Ok(graph) } else { Err(errors) }
+        (graph, errors)
     }
 
     /// The automatic arguments, then the ones before the first `FROM` (rule A038).
@@ -171,14 +183,16 @@ impl<'a> Graph<'a> {
         let lookup = |name: &str| self.globals.get(name).map(str::to_owned);
         let name = from.image.expand(&lookup)?;
         if name.is_empty() {
-            return Err(PlanErrorKind::BlankBase(from.image.raw.clone()));
+            let nearest = self.nearest_global(&from.image);
+            return Err(PlanErrorKind::BlankBase { word: from.image.raw.clone(), nearest });
         }
         let platform = match &from.platform {
             None => self.target_platform.clone(),
             Some(word) => {
                 let text = word.expand(&lookup)?;
                 if text.is_empty() {
-                    return Err(PlanErrorKind::EmptyPlatform(word.raw.clone()));
+                    let (word, nearest) = (word.raw.clone(), self.nearest_global(word));
+                    return Err(PlanErrorKind::EmptyPlatform { word, nearest });
                 }
                 text.parse().map_err(|source| PlanErrorKind::BadPlatform {
                     word: word.raw.clone(),
@@ -190,6 +204,21 @@ impl<'a> Graph<'a> {
             Some(index) => Ok(self.origin_of(index)),
             None => self.image(&name, &platform),
         }
+    }
+
+    /// The global argument nearest to one that `word` asks for and that there is not.
+    fn nearest_global(&self, word: &Word) -> Option<String> {
+        let names: Vec<&str> = self.globals.names().collect();
+        let near = std::cell::RefCell::new(None);
+        // An error would have come up before.
+        let _ = word.expand(&|name| {
+            let value = self.globals.get(name).map(str::to_owned);
+            if value.is_none() {
+                *near.borrow_mut() = nearest(name, &names).map(str::to_owned);
+            }
+            value
+        });
+        near.into_inner()
     }
 
     /// What `--from=name` of a `COPY` means: numbers count stages (rules A053, A054).

@@ -2,10 +2,11 @@
 //!
 //! Here are the checks that follow from planning. What can be seen in the text alone is the parser's.
 
-use crate::dockerfile::{Dockerfile, Warning, nearest};
+use std::ops::Range;
+
+use crate::dockerfile::{Dockerfile, Warning, is_slip, nearest};
 use crate::oci::Platform;
 use crate::plan::graph::{Graph, Node, Origin};
-use crate::plan::scope::Scope;
 use crate::plan::{PlanError, PlanErrorKind};
 
 /// All remarks that the Dockerfile wants to hear, in the order of its lines (rule A164).
@@ -17,15 +18,21 @@ pub(crate) fn wanted(
     dockerfile: &Dockerfile,
     planned: Vec<Warning>,
 ) -> Result<Vec<Warning>, Vec<PlanError>> {
-    let planned = planned.into_iter().filter(|it| dockerfile.checks.wants(it.rule, it.span));
-    let mut warnings: Vec<Warning> = dockerfile.warnings.iter().cloned().chain(planned).collect();
-    warnings.sort_by_key(|warning| warning.span.start);
+    let warnings = sorted(dockerfile, planned);
     if warnings.is_empty() || !dockerfile.checks.fatal {
         return Ok(warnings);
     }
     let violation =
         |it: Warning| PlanErrorKind::Violation { rule: it.rule, message: it.message }.at(it.span);
     Err(warnings.into_iter().map(violation).collect())
+}
+
+/// The same, fatal or not.
+pub(crate) fn sorted(dockerfile: &Dockerfile, planned: Vec<Warning>) -> Vec<Warning> {
+    let planned = planned.into_iter().filter(|it| dockerfile.checks.wants(it.rule, it.span));
+    let mut warnings: Vec<Warning> = dockerfile.warnings.iter().cloned().chain(planned).collect();
+    warnings.sort_by_key(|warning| warning.span.start);
+    warnings
 }
 
 /// `InvalidBaseImagePlatform` (rule A060).
@@ -93,10 +100,23 @@ pub(crate) fn looks_secret(name: &str) -> bool {
 }
 
 /// `UndefinedVar`
-pub(crate) fn undefined(name: &str, scope: &Scope) -> String {
-    let nearest = nearest(name, &scope.names().collect::<Vec<_>>());
+pub(crate) fn undefined(name: &str, known: &[&str]) -> String {
+    let nearest = nearest(name, known);
     let suggestion = nearest.map(|it| format!(" (did you mean ${it}?)")).unwrap_or_default();
     format!("Usage of undefined variable '${name}'{suggestion}")
+}
+
+/// Whether the environment of an image that nobody has seen may have a variable of this name. By
+/// custom such names are in capitals; one that is a slip away from a known name is a slip.
+pub(crate) fn may_be_of_image(name: &str, known: &[&str]) -> bool {
+    let is_capital = !name.chars().any(char::is_lowercase);
+    is_capital && !known.iter().any(|known| is_slip(name, known))
+}
+
+/// Where in `text` the variable is used.
+pub(crate) fn place_of_use(text: &str, name: &str) -> Option<Range<usize>> {
+    let uses = [format!("${{{name}}}"), format!("${name}")];
+    uses.iter().find_map(|it| text.find(it).map(|start| start..start + it.len()))
 }
 
 /// Whether `$name` or `${name}` stands in the text. `${name:-x}` expects that there is no value.

@@ -15,10 +15,11 @@
 //! checklist that tests cite.
 
 mod builtin;
+mod check;
 mod chmod;
 mod config;
 mod copy;
-mod csv;
+pub(crate) mod csv;
 mod error;
 mod expose;
 mod go_format;
@@ -28,12 +29,16 @@ mod lint;
 mod lint_from;
 mod mount;
 mod onbuild;
+mod outline;
 mod reach;
 mod run;
+mod run_mount;
+mod run_step;
 mod scope;
 mod signal;
 mod stage;
 mod step;
+mod targets;
 #[cfg(test)]
 mod testing;
 
@@ -43,10 +48,14 @@ use crate::dockerfile::{Dockerfile, Instruction};
 use crate::plan::graph::Graph;
 use crate::plan::stage::{StageState, finish_target};
 
+pub use check::{Checked, ContextCopy, check};
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
-pub use mount::MountError;
+pub use mount::{MountError, parse_size};
+pub use outline::{Outline, OutlineArg, OutlineMount, outline};
+pub use run_step::*;
 pub use step::*;
+pub use targets::{Target, targets};
 
 /// The images whose configs the build of the target needs and that are not in `known` yet.
 ///

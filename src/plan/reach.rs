@@ -33,9 +33,22 @@ pub(crate) struct Reached<'a> {
 
 /// Walks from the target to everything that it needs.
 pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, Vec<PlanError>> {
+    let (reached, mut errors) = walk_from(graph, known, vec![graph.target]);
+    if errors.is_empty() {
+        return Ok(reached);
+    }
+    errors.sort_by_key(|error| error.span);
+    Err(errors)
+}
+
+/// The same from several stages, with what could be reached in spite of errors.
+pub(crate) fn walk_from<'a>(
+    graph: &Graph<'a>,
+    known: &Bases,
+    mut waiting: Vec<usize>,
+) -> (Reached<'a>, Vec<PlanError>) {
     let mut reached = Reached::default();
     let mut errors = Vec::new();
-    let mut waiting = vec![graph.target];
     while let Some(index) = waiting.pop() {
         if reached.stages.contains_key(&index) {
             continue;
@@ -60,12 +73,8 @@ pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, 
         }
         reached.stages.insert(index, instructions);
     }
-    if !errors.is_empty() {
-        errors.sort_by_key(|error| error.span);
-        return Err(errors);
-    }
     sort_and_deduplicate(&mut reached.missing);
-    Ok(reached)
+    (reached, errors)
 }
 
 /// The triggers that run in a stage, and then its own instructions.

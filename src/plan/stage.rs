@@ -35,6 +35,8 @@ pub(crate) struct StageState {
     pub(crate) workdir_set: bool,
     /// Whether the stage has a `CMD` of its own (rule A084).
     pub(crate) has_own_cmd: bool,
+    /// Whether the config of the image at the bottom is not known, but made up for a check.
+    pub(crate) base_is_unknown: bool,
 }
 
 /// The state in which a stage starts; `None` if its parent is not among `states`.
@@ -174,7 +176,7 @@ pub(crate) struct StagePlanner<'a> {
     pub(crate) span: Span,
     is_trigger: bool,
     steps: Vec<Step>,
-    undefined: RefCell<Vec<String>>,
+    undefined: RefCell<Vec<(String, Span)>>,
 }
 
 impl<'a> StagePlanner<'a> {
@@ -234,7 +236,7 @@ impl<'a> StagePlanner<'a> {
     pub(crate) fn lookup(&self, word: &Word, name: &str) -> Option<String> {
         let value = self.state.scope.get(name).map(str::to_owned);
         if value.is_none() && lint::is_plain_use(&word.raw, name) {
-            self.undefined.borrow_mut().push(name.to_owned());
+            self.undefined.borrow_mut().push((name.to_owned(), self.place_of_use(word, name)));
         }
         value
     }
@@ -263,7 +265,21 @@ impl<'a> StagePlanner<'a> {
 
     /// Adds a remark about the instruction at hand.
     pub(crate) fn warn(&mut self, rule: &'static str, message: String) {
-        self.warnings.push(Warning { rule, message, span: self.span });
+        self.warn_at(self.span, rule, message);
+    }
+
+    /// Adds a remark about a part of it.
+    pub(crate) fn warn_at(&mut self, span: Span, rule: &'static str, message: String) {
+        let span = if self.is_inside(span) { span } else { self.span };
+        self.warnings.push(Warning { rule, message, span });
+    }
+
+    fn place_of_use(&self, word: &Word, name: &str) -> Span {
+        let text = self.graph.dockerfile.source.slice(word.span);
+        match lint::place_of_use(text, name) {
+            Some(range) => Span::new(word.span.start + range.start..word.span.start + range.end),
+            None => word.span,
+        }
     }
 
     /// Errors are on the first line of their instruction, as in BuildKit: a word counts only if
@@ -271,19 +287,31 @@ impl<'a> StagePlanner<'a> {
     fn locate(&self, mut error: PlanError) -> PlanError {
         let source = &self.graph.dockerfile.source;
         let between = Span { start: self.span.start, end: error.span.start };
-        let inside = between.end >= self.span.start && error.span.end <= self.span.end;
-        if self.is_trigger || !inside || source.slice(between).contains('\n') {
+        if !self.is_inside(error.span) || source.slice(between).contains('\n') {
             error.span = self.span;
         }
         error
     }
 
+    /// Whether a span is a place in the instruction at hand, as it stands in the file.
+    fn is_inside(&self, span: Span) -> bool {
+        !self.is_trigger && span.start >= self.span.start && span.end <= self.span.end
+    }
+
     fn warn_of_undefined(&mut self) {
-        for name in std::mem::take(self.undefined.get_mut()) {
-            if self.state.args.iter().all(|(declared, _)| *declared != name) {
-                let message = lint::undefined(&name, &self.state.scope);
-                self.warn("UndefinedVar", message);
+        let mut told: Vec<String> = Vec::new();
+        for (name, span) in std::mem::take(self.undefined.get_mut()) {
+            let is_declared = self.state.args.iter().any(|(declared, _)| *declared == name);
+            let declared = self.state.args.iter().map(|(declared, _)| declared.as_str());
+            let known = self.state.scope.names().chain(declared).chain(self.graph.globals.names());
+            let known: Vec<&str> = known.collect();
+            let is_of_image = self.state.base_is_unknown && lint::may_be_of_image(&name, &known);
+            if is_declared || is_of_image || told.contains(&name) {
+                continue;
             }
+            let message = lint::undefined(&name, &known);
+            self.warn_at(span, "UndefinedVar", message);
+            told.push(name);
         }
     }
 }

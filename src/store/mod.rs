@@ -11,6 +11,7 @@
 //! cache/               what steps have made (`cache`)
 //! indexes/<hex>        what files a layer has, by diff ID (`layer::LayerIndex`)
 //! origins/<hex>        which registries have a blob
+//! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
 //! lock                 locked while index.json changes
 //! users                locked, shared, by every process that has the store open
@@ -40,6 +41,7 @@
 mod blob;
 mod error;
 pub(crate) mod index;
+mod mounts;
 mod origin;
 mod prune;
 pub(crate) mod publish;
@@ -59,6 +61,7 @@ use serde::{Deserialize, Serialize};
 pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
+pub use mounts::{HeldMount, Hold};
 pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;
@@ -73,8 +76,12 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The file has some thirty bytes.
 const LAYOUT_LIMIT: u64 = 4096;
 
+/// What every store has, made in this order.
+const DIRECTORIES: [&str; 8] =
+    ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "indexes", "origins", "mounts"];
+
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 11] = [
+const OUR_NAMES: [&str; 12] = [
     "oci-layout",
     "index.json",
     "blobs",
@@ -82,6 +89,7 @@ const OUR_NAMES: [&str; 11] = [
     "cache",
     "indexes",
     "origins",
+    "mounts",
     "tmp",
     "lock",
     "users",
@@ -113,7 +121,7 @@ impl Store {
         let in_use = publish::open_lock(&root.join("users"))?;
         in_use.lock_shared().map_err(|source| StoreError::io("lock", &root, source))?;
         let lock = lock(&root)?;
-        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "indexes", "origins"] {
+        for name in DIRECTORIES {
             publish::create_dir(&root.join(name), 0o755)?;
         }
         let workspace = Workspace::create(&root.join("tmp"), in_use)?;

@@ -134,7 +134,7 @@ impl Read for LayerStream {
             match self.pieces.blocking_recv() {
                 Some(Message::Piece(piece)) => self.piece = piece,
                 Some(Message::End) => self.ended = true,
-                Some(Message::Failed(error)) => return Err(io::Error::other(error)),
+                Some(Message::Failed(error)) => return Err(io::Error::other(*error)),
                 None => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
