@@ -225,8 +225,7 @@ pub(crate) fn uncover(kind: BuildErrorKind) -> BuildErrorKind {
 fn reveal(error: io::Error) -> Result<BuildErrorKind, io::Error> {
     let error = match error.downcast::<LayerError>() {
         Ok(LayerError::Source { source }) => {
-            return Ok(reveal(source)
-                .unwrap_or_else(|source| LayerError::Source { source }.into()));
+            return Ok(reveal(source).unwrap_or_else(|source| LayerError::Source { source }.into()));
         }
         Ok(error) => return Ok(error.into()),
         Err(error) => error,

@@ -104,7 +104,9 @@ pub(crate) async fn deliver(
                 blocking(move || archive(&site, &image, &output)).await?;
             }
             Need::Files => {
-                site.bases.fetch(&site.workshop, &site.workshop.not_unpacked(&built.layers())).await?;
+                site.bases
+                    .fetch(&site.workshop, &site.workshop.not_unpacked(&built.layers()))
+                    .await?;
                 let tree = site.tree(built, Keep::Yes).await?;
                 let (site, output) = (Arc::clone(site), output.clone());
                 let written = blocking(move || rootfs(&site, &*tree, &output)).await;

@@ -151,9 +151,7 @@ impl Site {
         };
         let wants = |output: &Output| match output {
             // A registry that has them needs none; another gets them from here.
-            Output::Registry => {
-                self.request.tags.iter().any(|tag| Some(tag.registry()) != home)
-            }
+            Output::Registry => self.request.tags.iter().any(|tag| Some(tag.registry()) != home),
             _ => true,
         };
         if is_delivered && self.request.outputs.iter().any(wants) { Keep::Yes } else { Keep::No }

@@ -145,16 +145,21 @@ mod tests {
     struct Numbers(u64);
 
     impl Numbers {
-        fn below(&mut self, limit: u64) -> u64 {
+        fn below(&mut self, limit: u16) -> u16 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
-            self.0 % limit
+            u16::try_from(self.0 % u64::from(limit)).expect("it is below the limit")
+        }
+
+        fn one_of<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
+            choices[usize::from(self.below(u16::try_from(N).expect("there are few")))]
         }
 
         fn path(&mut self) -> String {
-            let depth = 1 + self.below(3);
-            (0..depth).map(|_| format!("/{}", ["a", "b", "c"][self.below(3) as usize])).collect()
+            let names: Vec<&str> =
+                (0..=self.below(3)).map(|_| self.one_of(["/a", "/b", "/c"])).collect();
+            names.concat()
         }
 
         /// Anything that an archive can hold, sensible or not.
@@ -168,7 +173,7 @@ mod tests {
             };
             let (kind, content) = match self.below(24) {
                 0..5 => (Kind::Directory, ""),
-                5..10 => (Kind::File { size: 4 }, ["some", "text"][self.below(2) as usize]),
+                5..10 => (Kind::File { size: 4 }, self.one_of(["some", "text"])),
                 10..12 => (Kind::Symlink { target: target.into() }, ""),
                 12 => (Kind::Hardlink { target: ImagePath::new(self.path()) }, ""),
                 13..17 => (Kind::Whiteout, ""),
@@ -179,9 +184,9 @@ mod tests {
             };
             let path = if self.below(30) == 0 { "/".to_owned() } else { path };
             let mut entry = entry(path, kind);
-            entry.mode = [0o644, 0o755, 0o4711, 0o1777][self.below(4) as usize];
-            (entry.uid, entry.gid) = (self.below(3) as u32, self.below(3) as u32);
-            entry.mtime = Timestamp::from_seconds(self.below(1000) as i64);
+            entry.mode = self.one_of([0o644, 0o755, 0o4711, 0o1777]);
+            (entry.uid, entry.gid) = (self.below(3).into(), self.below(3).into());
+            entry.mtime = Timestamp::from_seconds(self.below(1000).into());
             (entry, content)
         }
     }
@@ -284,7 +289,8 @@ mod tests {
     #[test]
     fn an_index_gives_the_answers_that_unpacking_gives() {
         let count = 300;
-        let valid = (1..=count).filter(|seed: &u64| answers(u64::wrapping_mul(*seed, 0x9E37_79B9_7F4A_7C15)).is_ok());
+        let valid = (1..=count)
+            .filter(|seed: &u64| answers(u64::wrapping_mul(*seed, 0x9E37_79B9_7F4A_7C15)).is_ok());
         let valid = valid.count();
         assert!(valid > 100, "only {valid} of {count} stacks could be unpacked at all");
     }

@@ -250,7 +250,8 @@ impl<'a> Applier<'a> {
 
     /// The place of `path`, which is not the root. Missing parents are made.
     fn place(&mut self, path: &ImagePath) -> Result<Place, LayerError> {
-        let (resolved, parent) = self.directory_at(&path.parent().unwrap_or_else(ImagePath::root))?;
+        let (resolved, parent) =
+            self.directory_at(&path.parent().unwrap_or_else(ImagePath::root))?;
         let name = path.name().unwrap_or_default().to_vec();
         Ok(Place { parent, path: resolved.join(&name), name })
     }

@@ -77,7 +77,6 @@ impl Contents {
         state.decompressed = Some(Arc::clone(&file));
         Ok(way_in(&file, start))
     }
-
 }
 
 /// The index is of another blob than this one: somebody has changed the store.

@@ -59,10 +59,7 @@ impl LayerIndex {
     ///
     /// [`LayerError`]: the bytes cannot be read, are no layer, or are another one; or there are too
     /// many files in it.
-    pub fn read(
-        source: impl Read + Send + 'static,
-        expected: DiffId,
-    ) -> Result<Self, LayerError> {
+    pub fn read(source: impl Read + Send + 'static, expected: DiffId) -> Result<Self, LayerError> {
         let mut reader = LayerReader::uncompressed(ReadAhead::new(source), Names::Layer);
         let mut members = Vec::new();
         let mut size = 0;
@@ -273,7 +270,8 @@ mod tests {
     #[test]
     fn another_layer_and_a_broken_one_are_errors() {
         let (bytes, diff_id) = archive(&[file("/f", "x"), file("/g", "y")]);
-        let read = |bytes: &[u8], diff_id| LayerIndex::read(io::Cursor::new(bytes.to_vec()), diff_id);
+        let read =
+            |bytes: &[u8], diff_id| LayerIndex::read(io::Cursor::new(bytes.to_vec()), diff_id);
         read(&bytes, diff_id).expect("valid");
         let other = DiffId(Digest::of("other"));
         assert!(matches!(read(&bytes, other), Err(LayerError::WrongDiffId { .. })));

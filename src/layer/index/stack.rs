@@ -99,7 +99,7 @@ impl LayerStack {
     }
 }
 
-impl<'a> Lowest<'a> {
+impl Lowest<'_> {
     fn below(self, number: usize) -> Self {
         Self { count: number, ..self }
     }
