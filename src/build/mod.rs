@@ -12,6 +12,7 @@ mod files;
 mod hint;
 mod mounts;
 mod output;
+mod remote;
 mod resolve;
 mod run;
 mod schedule;
@@ -28,6 +29,7 @@ use crate::context::BuildContext;
 use crate::dockerfile::Checks;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
+use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
@@ -44,7 +46,7 @@ use crate::store::TempDir;
 
 pub use check::Report;
 pub use check::check;
-pub use error::{BuildError, BuildErrorKind};
+pub use error::{BuildError, BuildErrorKind, LikeStage};
 pub use output::Destination;
 pub use output::Output;
 pub use resolve::find_image;
@@ -64,6 +66,8 @@ pub struct Request {
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
     pub named_contexts: std::collections::BTreeMap<String, Arc<BuildContext>>,
+    /// Where the context came from, if somebody should be able to find it again.
+    pub origin: Option<ContextOrigin>,
     /// Names for the image.
     pub tags: Vec<Reference>,
     /// Where the image goes.
@@ -80,6 +84,15 @@ pub struct Request {
     pub pull: PullPolicy,
     /// What time it is.
     pub now: Timestamp,
+}
+
+/// A build context that is a commit of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextOrigin {
+    /// The repository, without secrets: `https://host/x.git#ref:subdir`.
+    pub uri: String,
+    /// The commit's name.
+    pub commit: String,
 }
 
 /// Whether a step's result may come from the cache.
@@ -107,6 +120,8 @@ pub struct Workshop {
     pub store: Arc<Store>,
     /// Registries.
     pub client: Arc<Client>,
+    /// Files and repositories of other machines.
+    pub fetcher: Arc<Fetcher>,
     /// Where steps run, or why none can run here; `None` if no step was expected to run, so that
     /// this process has not entered any namespace.
     pub sandbox: Option<Arc<Result<Sandbox, EnterError>>>,
@@ -148,13 +163,18 @@ pub async fn build(
 ) -> Result<Outcome, Vec<BuildError>> {
     let started = Instant::now();
     let dockerfile = parse(request)?;
-    let bases = resolve::bases(&dockerfile, request, workshop).await?;
+    let bases = resolve::bases(&dockerfile, request, workshop);
+    let (bases, may_push) = tokio::join!(bases, output::check_push(request, workshop));
+    let bases = bases?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
     if workshop.sandbox.is_none() && plan.stages.iter().any(|stage| stage.runs_from(0)) {
         return Err(vec![BuildErrorKind::NotPrepared.anywhere()]);
     }
-    let warnings = plan.warnings.clone();
+    may_push.map_err(|kind| vec![kind.anywhere()])?;
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
+    warnings.sort_by_key(|warning| warning.span.start);
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));
@@ -165,7 +185,7 @@ pub async fn build(
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
     let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
-    Ok(Outcome { warnings, ..outcome })
+    Ok(Outcome { warnings, origin: request.origin.clone(), ..outcome })
 }
 
 impl Request {

@@ -110,7 +110,8 @@ async fn carry_out(
         let trees = sources.unpacked(&site).await?;
         return blocking(move || run::perform(&site, &run, &files, &trees, &task)).await;
     }
-    let trees = sources.trees(&site).await?;
+    let mut trees = sources.trees(&site).await?;
+    trees.fetch(&site, &step.kind).await?;
     let tree: Arc<dyn Tree> = match unpack {
         // What a linked copy makes does not depend on what lies below (rule A127).
         Unpack::Yes if !step.kind.is_linked() => Arc::new(site.files(below).await?.view()),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::registry_args::RegistryArguments;
 use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
@@ -33,6 +34,9 @@ pub(crate) struct GlobalArguments {
     /// Speak plain HTTP, or accept any certificate, with this registry; repeatable.
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     pub(crate) insecure_registry: Vec<String>,
+    /// How registries are spoken to, and as whom.
+    #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
@@ -87,12 +91,14 @@ pub(crate) enum Command {
 /// `coracle build`
 #[derive(Debug, Args)]
 pub(crate) struct BuildArguments {
-    /// The directory whose files COPY and ADD may take.
+    /// The files that COPY and ADD may take: a directory, a tar, `-` for a tar or a Dockerfile on
+    /// standard input, the URL of either, or a git repository as `URL#ref:subdir`.
     pub(crate) context: PathBuf,
     /// A name for the image; repeatable.
     #[arg(short, long, value_name = "REFERENCE")]
     pub(crate) tag: Vec<Reference>,
-    /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile].
+    /// The Dockerfile, in a tar or a repository by its name there; `-` is standard input
+    /// [default: CONTEXT/Dockerfile].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Give an ARG a value; without `=VALUE` it comes from the environment; repeatable.
@@ -101,7 +107,8 @@ pub(crate) struct BuildArguments {
     /// Read such arguments from FILE, one a line; `--build-arg` beats them; repeatable.
     #[arg(long, value_name = "FILE")]
     pub(crate) build_arg_file: Vec<PathBuf>,
-    /// Another name for files or an image, as `name=dir` or `name=docker-image://ref`; repeatable.
+    /// Another name for files or an image: a directory, `docker-image://REFERENCE`,
+    /// `oci-layout://DIR[:TAG][@DIGEST]`, or the URL of a file or a git repository; repeatable.
     #[arg(long, value_name = "NAME=WHERE")]
     pub(crate) build_context: Vec<String>,
     /// Build this stage, and only what it needs.
@@ -313,11 +320,14 @@ pub(crate) struct LoginArguments {
     #[arg(default_value = "docker.io")]
     pub(crate) registry: String,
     /// The user name.
-    #[arg(short, long)]
-    pub(crate) username: String,
+    #[arg(short, long, required_unless_present = "get_login")]
+    pub(crate) username: Option<String>,
     /// Read the password from standard input.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "get_login")]
     pub(crate) password_stdin: bool,
+    /// Print the user name that is logged in; change nothing.
+    #[arg(long, conflicts_with_all = ["username", "password_stdin"])]
+    pub(crate) get_login: bool,
 }
 
 /// `coracle logout`

@@ -13,15 +13,12 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::progress;
+use crate::fetch::Fetcher;
+use crate::fetch::GitSettings;
 use crate::layer::OverlayFormat;
 use crate::layer::Owners;
 use crate::oci::Timestamp;
 use crate::progress::Progress;
-use crate::registry;
-use crate::registry::Client;
-use crate::registry::Config;
-use crate::registry::CredentialSources;
-use crate::registry::Secret;
 use crate::sandbox;
 use crate::sandbox::Cancel;
 use crate::sandbox::Identity;
@@ -29,16 +26,36 @@ use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
+/// What `git` is told of the network.
+const GIT_ENVIRONMENT: [&str; 10] = [
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// The global arguments and the environment of one run of the program.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     pub(crate) global: GlobalArguments,
     pub(crate) environment: &'a Environment,
+    /// The registries that the command names.
+    pub(crate) hosts: Vec<String>,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(global: GlobalArguments, environment: &'a Environment) -> Self {
-        Self { global, environment }
+    pub(crate) fn new(
+        global: GlobalArguments,
+        environment: &'a Environment,
+        hosts: Vec<String>,
+    ) -> Self {
+        Self { global, environment, hosts }
     }
 
     /// The store's directory.
@@ -61,33 +78,18 @@ impl<'a> Session<'a> {
         progress::display(self.global.progress)
     }
 
-    /// The registries.
-    pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let mirrors = self.global.registry_mirror.iter().map(|text| text.parse());
-        let mirrors = mirrors
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Failure::from_error(Exit::Usage, &error, None))?;
-        let config = Config {
-            mirrors,
-            insecure: self.global.insecure_registry.clone(),
-            credentials: self.credentials(),
-            ..Config::default()
-        };
-        Client::new(config).map_err(|error| failure::registry(&error))
-    }
-
-    /// The places where credentials may be.
-    pub(crate) fn credentials(&self) -> CredentialSources {
+    /// What `git` gets of this machine: nothing but the way out.
+    fn git(&self, cancel: &Cancel) -> GitSettings {
         let environment = self.environment;
-        CredentialSources::standard(&registry::Environment {
-            home: environment.path("HOME"),
-            docker_config: environment.path("DOCKER_CONFIG"),
-            registry_auth_file: environment.path("REGISTRY_AUTH_FILE"),
-            xdg_runtime_dir: environment.path("XDG_RUNTIME_DIR"),
-            xdg_config_home: environment.path("XDG_CONFIG_HOME"),
-            docker_auth_config: environment.text("DOCKER_AUTH_CONFIG").map(Secret::new),
-            uid: environment.uid,
-        })
+        let variable =
+            |name: &&str| Some(((*name).to_owned(), environment.value(name)?.to_owned()));
+        let cancel = cancel.clone();
+        GitSettings {
+            path: environment.value("PATH").unwrap_or_default().to_owned(),
+            environment: GIT_ENVIRONMENT.iter().filter_map(variable).collect(),
+            known_hosts: environment.path("HOME").map(|home| home.join(".ssh/known_hosts")),
+            is_cancelled: Arc::new(move || cancel.is_cancelled()),
+        }
     }
 
     /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
@@ -119,14 +121,18 @@ impl<'a> Session<'a> {
         let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
             .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        let (cancel, progress) = (new_cancel()?, self.display());
+        let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))
+            .map_err(|error| failure::fetch(&error))?;
         Ok(Workshop {
             cache: Arc::new(LocalCache::new(&store)),
             store: Arc::new(store),
             client: Arc::new(self.client()?),
+            fetcher: Arc::new(fetcher),
             sandbox: sandbox.map(Arc::new),
             snapshotter: Arc::new(snapshotter),
-            progress: self.display(),
-            cancel: new_cancel()?,
+            progress,
+            cancel,
             workspace: Arc::new(workspace),
             resolv_conf: resolv_conf.exists().then_some(resolv_conf),
         })

@@ -11,8 +11,12 @@
 //! cache/               what steps have made (`cache`)
 //! indexes/<hex>        what files a layer has, by diff ID (`layer::LayerIndex`)
 //! origins/<hex>        which registries have a blob
+//! downloads/<hex>      which blob a URL gave, and how to ask whether it is still the same (`fetch`)
+//! git/<hex>            what has been fetched of a git repository (`fetch`)
 //! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
+//! tmp/partial/         blobs that are being fetched, for whoever fetches them next
+//! tmp/uploads/         where interrupted uploads go on
 //! lock                 locked while index.json changes
 //! users                locked, shared, by every process that has the store open
 //! ```
@@ -41,8 +45,10 @@
 mod blob;
 mod error;
 pub(crate) mod index;
+mod journal;
 mod mounts;
 mod origin;
+mod partial;
 mod prune;
 pub(crate) mod publish;
 mod remove;
@@ -62,6 +68,7 @@ pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
 pub use mounts::{HeldMount, Hold};
+pub use partial::PartialBlob;
 pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;
@@ -81,7 +88,7 @@ const DIRECTORIES: [&str; 8] =
     ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "indexes", "origins", "mounts"];
 
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 12] = [
+const OUR_NAMES: [&str; 14] = [
     "oci-layout",
     "index.json",
     "blobs",
@@ -89,6 +96,8 @@ const OUR_NAMES: [&str; 12] = [
     "cache",
     "indexes",
     "origins",
+    "downloads",
+    "git",
     "mounts",
     "tmp",
     "lock",
@@ -124,6 +133,9 @@ impl Store {
         for name in DIRECTORIES {
             publish::create_dir(&root.join(name), 0o755)?;
         }
+        for name in ["downloads", "git"] {
+            publish::create_dir(&root.join(name), 0o700)?;
+        }
         let workspace = Workspace::create(&root.join("tmp"), in_use)?;
         write_layout(&root, &workspace)?;
         drop(lock);
@@ -149,6 +161,17 @@ impl Store {
     /// Where the indexes of layers are kept. Each can be made again from its layer.
     pub fn indexes_dir(&self) -> PathBuf {
         self.root.join("indexes")
+    }
+
+    /// Where `fetch` keeps what it knows of downloads. [`prune`](Self::prune) empties it of what
+    /// speaks of blobs that are gone.
+    pub fn downloads_dir(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    /// Where `fetch` keeps git repositories. [`prune`](Self::prune) empties it.
+    pub fn git_dir(&self) -> PathBuf {
+        self.root.join("git")
     }
 
     /// A directory for work in progress, on the same file system as the rest.

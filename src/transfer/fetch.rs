@@ -1,15 +1,9 @@
-//! Layers on their way from a registry: into the store, several at once, each once, each verified
-//! twice; or past the store, for those who only read them.
+//! Layers on their way into the store: several at once, each once, each verified twice.
 //!
 //! The network's side awaits and checks pieces; a blocking thread writes them. A short channel joins
 //! the two, so memory stays the same whatever a layer weighs.
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io::{self, Read, Write as _},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, io::Write as _};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream};
@@ -17,12 +11,12 @@ use tokio::sync::mpsc;
 
 use crate::oci::{Descriptor, Layer, Reference};
 use crate::progress::Task;
-use crate::registry::Client;
-use crate::store::{BlobWriter, Store, StoreError};
+use crate::registry::{BlobStream, Client, RegistryError};
+use crate::store::{PartialBlob, Store, StoreError};
 use crate::transfer::{PARALLEL, TransferError};
 
 /// How many pieces may wait to be written.
-const WAITING: usize = 16;
+pub(crate) const WAITING: usize = 16;
 
 /// Progress is told after so many bytes, so that telling it costs nothing.
 const REPORT: u64 = 256 * 1024;
@@ -52,110 +46,82 @@ pub async fn fetch_layers(
 }
 
 /// Fetches one blob into the store.
-async fn fetch_blob(
+pub(crate) async fn fetch_blob(
     client: &Client,
     store: &Store,
     reference: &Reference,
     blob: &Descriptor,
     task: &Task,
 ) -> Result<(), TransferError> {
-    fetch(client, store, reference, blob, task, BlobWriter::commit_verified).await?;
+    let mut writer = begin(store, blob).await?;
+    let kept = writer.offset();
+    if kept > 0 {
+        let done = kept * 100 / blob.size.max(1);
+        task.note(format!("{} goes on at {done} % of an earlier download", blob.digest.short()));
+    }
+    let mut outcome = attempt(client, reference, blob, task, writer).await;
+    if kept > 0 && outcome.as_ref().is_err_and(blames_beginning) {
+        writer = begin(store, blob).await?;
+        writer.restart().map_err(|error| {
+            TransferError::Store(StoreError::unwrap_io("cut", blob.digest.hex(), error))
+        })?;
+        outcome = attempt(client, reference, blob, task, writer).await;
+    }
+    outcome?;
     // An optimisation for later pushes, which can do without.
     let _ = store.record_origin(&blob.digest, reference);
     Ok(())
 }
 
-/// Fetches one blob into a file that goes when it is closed.
-pub(crate) async fn fetch_file(
-    client: &Client,
-    store: &Store,
-    reference: &Reference,
-    blob: &Descriptor,
-    task: &Task,
-) -> Result<File, TransferError> {
-    fetch(client, store, reference, blob, task, BlobWriter::into_file).await
+/// Opens the blob's file. What is in it is hashed, which takes a moment for gigabytes.
+async fn begin(store: &Store, blob: &Descriptor) -> Result<PartialBlob, TransferError> {
+    let (store, blob) = (store.clone(), blob.clone());
+    let opened = tokio::task::spawn_blocking(move || store.resume(&blob)).await;
+    opened.expect("opening a file does not panic").map_err(TransferError::Store)
 }
 
-async fn fetch<T: Send + 'static>(
+/// Fetches what is missing. What has come stays if it fails.
+async fn attempt(
     client: &Client,
-    store: &Store,
     reference: &Reference,
     blob: &Descriptor,
     task: &Task,
-    end: fn(BlobWriter, &Descriptor) -> Result<T, StoreError>,
-) -> Result<T, TransferError> {
-    let writer = store.writer_for(blob).map_err(TransferError::Store)?;
+    writer: PartialBlob,
+) -> Result<(), TransferError> {
+    let stream = client.blob(reference, blob).resumed(writer.offset(), writer.digester());
     let (sender, receiver) = mpsc::channel(WAITING);
     let expected = blob.clone();
-    let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected, end));
-    let outcome = receive(client, reference, blob, task, sender).await;
+    let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected));
+    let outcome = receive(stream, blob, task, sender).await;
     // Waited for in any case, so that nothing is still being written when this returns.
     let written = written.await.expect("writing a blob does not panic");
     outcome?;
-    let ended = written.map_err(TransferError::Store)?;
-    Ok(ended.expect("all pieces came, and the end after them"))
+    written.map_err(TransferError::Store)
 }
 
-/// A blob that is read while it comes in, and kept nowhere.
-///
-/// Reading blocks, so it must happen away from the network's threads. The end is reported only if
-/// size and digest are right.
-#[derive(Debug)]
-pub struct LayerStream {
-    pieces: mpsc::Receiver<Message>,
-    piece: Bytes,
-    ended: bool,
-}
-
-/// Begins to read `layer` from the repository of `reference`. The network's side runs on `runtime`
-/// until all has come or the stream is dropped.
-pub fn stream_layer(
-    runtime: &tokio::runtime::Handle,
-    client: &Arc<Client>,
-    reference: &Reference,
-    layer: &Layer,
-    task: &Arc<Task>,
-) -> LayerStream {
-    let (sender, pieces) = mpsc::channel(WAITING);
-    let (client, reference, task) = (Arc::clone(client), reference.clone(), Arc::clone(task));
-    let blob = layer.descriptor.clone();
-    runtime.spawn(async move {
-        let failed = receive(&client, &reference, &blob, &task, sender.clone()).await;
-        if let Err(error) = failed {
-            let _ = sender.send(Message::Failed(Box::new(error))).await;
-        }
-    });
-    LayerStream { pieces, piece: Bytes::new(), ended: false }
-}
-
-impl Read for LayerStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Message::Piece(piece)) => self.piece = piece,
-                Some(Message::End) => self.ended = true,
-                Some(Message::Failed(error)) => return Err(io::Error::other(*error)),
-                None => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
-    }
+/// Whether the bytes that an earlier process fetched may be what is wrong.
+fn blames_beginning(error: &TransferError) -> bool {
+    matches!(
+        error,
+        TransferError::Registry(
+            RegistryError::DigestMismatch { .. }
+                | RegistryError::SizeMismatch { .. }
+                | RegistryError::Rejected { .. }
+                | RegistryError::Misbehaved { .. }
+        )
+    )
 }
 
 /// Passes on the pieces of a blob. That the channel is closed before its end means that the writer
 /// has failed, and will say why.
-async fn receive(
-    client: &Client,
-    reference: &Reference,
+pub(crate) async fn receive(
+    mut stream: BlobStream<'_>,
     blob: &Descriptor,
     task: &Task,
     sender: mpsc::Sender<Message>,
 ) -> Result<(), TransferError> {
-    let mut stream = client.blob(reference, blob);
-    let mut reported = 0;
-    task.transfer(blob.digest, 0, blob.size);
+    let mut reported = stream.offset();
+    task.transfer(blob.digest, reported, blob.size);
     while let Some(piece) = stream.next().await.map_err(TransferError::Registry)? {
         if sender.send(Message::Piece(piece)).await.is_err() {
             return Ok(());
@@ -171,29 +137,31 @@ async fn receive(
     Ok(())
 }
 
+/// What the network's side says.
 #[derive(Debug)]
-enum Message {
+pub(crate) enum Message {
+    /// The next bytes.
     Piece(Bytes),
+    /// That was all, and it was verified.
     End,
+    /// Nothing more will come, for this reason.
     Failed(Box<TransferError>),
 }
 
-/// `None` if the other side has failed, and knows why.
-fn write<T>(
-    mut writer: BlobWriter,
+fn write(
+    mut writer: PartialBlob,
     mut receiver: mpsc::Receiver<Message>,
     expected: &Descriptor,
-    end: fn(BlobWriter, &Descriptor) -> Result<T, StoreError>,
-) -> Result<Option<T>, StoreError> {
+) -> Result<(), StoreError> {
     while let Some(message) = receiver.blocking_recv() {
         match message {
             Message::Piece(piece) => writer
                 .write_all(&piece)
                 .map_err(|error| StoreError::unwrap_io("write", expected.digest.hex(), error))?,
-            Message::End => return end(writer, expected).map(Some),
+            Message::End => return writer.commit_verified(expected),
             Message::Failed(_) => break,
         }
     }
-    // The other side has failed, or was cancelled: dropping the writer removes the file.
-    Ok(None)
+    // The other side has failed, or was cancelled: what has come is kept for the next time.
+    Ok(())
 }

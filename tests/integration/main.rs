@@ -5,6 +5,9 @@
 
 mod support;
 
+mod add_remote;
+mod checks;
+mod contexts;
 mod dockerfile_errors;
 mod files;
 mod founding_example;
@@ -18,6 +21,7 @@ mod outputs;
 mod proof_of_support;
 mod push;
 mod registry_faults;
+mod registry_settings;
 mod reproducibility;
 mod run;
 mod settings;
