@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
+use crate::build::files::Keep;
 use crate::build::remote;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::PendingStage;
@@ -74,8 +75,19 @@ impl Sources {
         Ok(Self(sources))
     }
 
-    /// Makes the sources readable: downloads and unpacks what is not here yet.
+    /// Makes the sources readable. Nothing is unpacked for it, and what is not here yet is downloaded
+    /// when it is asked for.
     pub(crate) async fn trees(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
+        let mut trees = Vec::new();
+        for (from, stage) in &self.0 {
+            // Whoever reads what files there are will read what is in them.
+            trees.push((from.clone(), site.tree(stage, Keep::Yes).await?));
+        }
+        Ok(Self::with_contexts(site, Vec::new(), trees))
+    }
+
+    /// Makes the sources readable and mountable: downloads and unpacks what is not here yet.
+    pub(crate) async fn unpacked(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
         let mut files = Vec::new();
         let mut trees: Vec<(CopyFrom, Arc<dyn Tree>)> = Vec::new();
         for (from, stage) in &self.0 {
@@ -83,6 +95,14 @@ impl Sources {
             trees.push((from.clone(), Arc::new(committed.view())));
             files.push((from.clone(), committed));
         }
+        Ok(Self::with_contexts(site, files, trees))
+    }
+
+    fn with_contexts(
+        site: &Site,
+        files: Vec<(CopyFrom, Committed)>,
+        mut trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    ) -> Trees {
         let request = &site.request;
         let context: Arc<dyn Tree> = Arc::clone(&request.context) as _;
         trees.push((CopyFrom::Context, context));
@@ -91,7 +111,7 @@ impl Sources {
             let tree: Arc<dyn Tree> = Arc::clone(tree) as _;
             trees.push((CopyFrom::NamedContext(name.clone()), tree));
         }
-        Ok(Trees { files, trees, remotes: Vec::new() })
+        Trees { files, trees, remotes: Vec::new() }
     }
 
     /// A digest of each thing that the step reads, in order. Layers name their files without
@@ -189,13 +209,11 @@ fn is_files(from: &CopyFrom) -> bool {
 pub(crate) fn perform(
     site: &Site,
     kind: &StepKind,
-    files: Option<&Committed>,
+    below: &dyn Tree,
     trees: &Trees,
 ) -> Result<Layer, BuildErrorKind> {
     let store = &site.workshop.store;
     let epoch = site.request.options.source_date_epoch;
-    let view = files.map(Committed::view);
-    let below: &dyn Tree = view.as_ref().map_or(&EmptyTree, |view| view);
     let created = site.created();
     let mut writer = LayerWriter::new(store.writer()?, Compression::Gzip, epoch);
     match kind {

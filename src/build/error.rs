@@ -34,6 +34,13 @@ impl std::fmt::Display for BuildError {
     }
 }
 
+impl BuildError {
+    /// Whether this is [`BuildErrorKind::NotPrepared`].
+    pub fn is_not_prepared(&self) -> bool {
+        matches!(self.kind, BuildErrorKind::NotPrepared)
+    }
+}
+
 /// An image that is not to be had, under a name that is nearly that of a stage.
 #[derive(Debug)]
 pub struct LikeStage {
@@ -89,6 +96,10 @@ pub enum BuildErrorKind {
         /// The way out.
         hint: Option<String>,
     },
+    /// A command is to run, and no place for it was made, as the Dockerfile names none: a trigger of
+    /// a base image does. Nothing has been done yet.
+    #[error("a command is to run, and no sandbox was prepared")]
+    NotPrepared,
     /// The user of a step is not known to the image.
     #[error(transparent)]
     User(#[from] UserError),
@@ -184,7 +195,7 @@ impl BuildErrorKind {
                 Some("forward your agent with `--ssh default`".to_owned())
             }
             Self::MissingAgent { id } => Some(format!("forward an agent with `--ssh {id}=SOCKET`")),
-            Self::Scratch { .. } | Self::Interrupted => None,
+            Self::NotPrepared | Self::Scratch { .. } | Self::Interrupted => None,
         }
     }
 

@@ -8,6 +8,7 @@ mod cache_mount;
 mod check;
 mod copy;
 mod error;
+mod files;
 mod hint;
 mod mounts;
 mod output;
@@ -121,8 +122,9 @@ pub struct Workshop {
     pub client: Arc<Client>,
     /// Files and repositories of other machines.
     pub fetcher: Arc<Fetcher>,
-    /// Where steps run, or why none can run here.
-    pub sandbox: Arc<Result<Sandbox, EnterError>>,
+    /// Where steps run, or why none can run here; `None` if no step was expected to run, so that
+    /// this process has not entered any namespace.
+    pub sandbox: Option<Arc<Result<Sandbox, EnterError>>>,
     /// Root file systems.
     pub snapshotter: Arc<Snapshotter>,
     /// Results of earlier builds.
@@ -143,11 +145,18 @@ impl std::fmt::Debug for Workshop {
     }
 }
 
+/// Whether the build will run a command, as far as the Dockerfile alone can tell. Triggers of base
+/// images may add one; [`build`] then ends with [`BuildErrorKind::NotPrepared`] if it has no sandbox.
+pub fn runs_command(request: &Request) -> bool {
+    parse(request).is_ok_and(|it| crate::plan::runs_command(&it, &request.options))
+}
+
 /// Builds the image that `request` asks for.
 ///
 /// # Errors
 ///
 /// All mistakes in the Dockerfile, or the first thing that went wrong after that.
+/// [`BuildErrorKind::NotPrepared`] comes before anything is done.
 pub async fn build(
     request: &Arc<Request>,
     workshop: &Workshop,
@@ -159,6 +168,9 @@ pub async fn build(
     let bases = bases?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
+    if workshop.sandbox.is_none() && plan.stages.iter().any(|stage| stage.runs_from(0)) {
+        return Err(vec![BuildErrorKind::NotPrepared.anywhere()]);
+    }
     may_push.map_err(|kind| vec![kind.anywhere()])?;
     let mut warnings = plan.warnings.clone();
     warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use crate::build::BuildErrorKind;
 use crate::build::Request;
 use crate::build::Workshop;
+use crate::build::files;
+use crate::build::files::Keep;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
 use crate::build::schedule::Site;
@@ -19,10 +21,10 @@ use crate::image::ImageError;
 use crate::image::Ownership;
 use crate::image::Parts;
 use crate::image::StoredImage;
+use crate::layer::Tree;
 use crate::oci::Timestamp;
 use crate::progress::Event;
 use crate::progress::Task;
-use crate::snapshot::View;
 use crate::transfer;
 use crate::transfer::Pushed;
 
@@ -115,9 +117,13 @@ pub(crate) async fn deliver(
                 blocking(move || archive(&site, &image, &output)).await?;
             }
             Need::Files => {
-                let view = site.files(built).await?.view();
+                site.bases
+                    .fetch(&site.workshop, &site.workshop.not_unpacked(&built.layers()))
+                    .await?;
+                let tree = site.tree(built, Keep::Yes).await?;
                 let (site, output) = (Arc::clone(site), output.clone());
-                blocking(move || rootfs(&site, &view, &output)).await?;
+                let written = blocking(move || rootfs(&site, &*tree, &output)).await;
+                written.map_err(files::uncover)?;
             }
         }
     }
@@ -165,16 +171,16 @@ fn archive(site: &Site, image: &StoredImage, output: &Output) -> Result<(), Buil
 }
 
 /// The outputs that are made of files.
-fn rootfs(site: &Site, view: &View, output: &Output) -> Result<(), BuildErrorKind> {
+fn rootfs(site: &Site, tree: &dyn Tree, output: &Output) -> Result<(), BuildErrorKind> {
     let epoch = site.request.options.source_date_epoch;
     match output {
         Output::RootfsTar(destination) => destination
-            .write(site, "tar", |output| image::write_rootfs_tar(view, epoch, output).map(drop))?,
+            .write(site, "tar", |output| image::write_rootfs_tar(tree, epoch, output).map(drop))?,
         Output::RootfsDirectory(path) => {
             let task = Task::start(&site.workshop.progress, format!("write {}", path.display()));
             let owners =
                 if site.workshop.is_real_root() { Ownership::Kept } else { Ownership::CallingUser };
-            for skipped in image::write_rootfs_dir(view, epoch, owners, path)? {
+            for skipped in image::write_rootfs_dir(tree, epoch, owners, path)? {
                 let text = format!("{} was left out: {}", skipped.path, skipped.reason);
                 site.workshop.progress.report(Event::Warning(text));
             }

@@ -129,12 +129,16 @@ pub fn run_image(
 impl Workshop {
     /// The sandbox, or why there is none.
     fn sandbox(&self) -> Result<&Sandbox, BuildErrorKind> {
-        self.sandbox.as_ref().as_ref().map_err(BuildErrorKind::from)
+        let sandbox = self.sandbox.as_deref().ok_or(BuildErrorKind::NotPrepared)?;
+        sandbox.as_ref().map_err(BuildErrorKind::from)
     }
 
     /// Whether files can be given to anybody, because no user namespace is in the way.
     pub(crate) fn is_real_root(&self) -> bool {
-        self.sandbox.as_ref().as_ref().is_ok_and(|s| s.identity() == Identity::Root)
+        match self.sandbox.as_deref() {
+            Some(sandbox) => sandbox.as_ref().is_ok_and(|s| s.identity() == Identity::Root),
+            None => Identity::of_machine_root().is_some(),
+        }
     }
 
     /// `/etc/hosts` and `/etc/resolv.conf`, which a command sees but no layer holds (rule A151).

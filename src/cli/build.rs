@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::build;
+use crate::build::BuildError;
 use crate::build::CacheUse;
 use crate::build::ContextOrigin;
 use crate::build::Outcome;
@@ -29,6 +30,7 @@ use crate::cli::named_context;
 use crate::cli::named_context::NamedContexts;
 use crate::cli::output_spec;
 use crate::cli::secrets;
+use crate::cli::session::Commands;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::cli::session::now;
@@ -48,17 +50,26 @@ pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result
     let place = Place::of(&arguments.context)?;
     let is_here = place.is_directory() && named_context::are_directories(&arguments.build_context)?;
     // What is elsewhere needs a store to be kept in. All else is looked at before there is one.
-    let workshop = if is_here { None } else { Some(session.workshop()?) };
+    let workshop = if is_here { None } else { Some(session.workshop(Commands::NotExpected)?) };
     let inputs = inputs(session, arguments, place, workshop.as_ref())?;
     let request = Arc::new(request(session, arguments, inputs)?);
     if let Some(call) = call::wanted(&arguments.call)? {
         return call::run(session, &request, call);
     }
-    let workshop = workshop.map_or_else(|| session.workshop(), Ok)?;
-    let outcome = block_on(&workshop.cancel, async {
-        let built = build::build(&request, &workshop).await;
-        built.map_err(|errors| failure::build(&errors, &request.dockerfile))
-    })?;
+    let runs = build::runs_command(&request);
+    let workshop = match &workshop {
+        Some(workshop) if !runs => workshop.clone(),
+        _ => session.workshop(if runs { Commands::Prepared } else { Commands::NotExpected })?,
+    };
+    let outcome = match attempt(&request, &workshop)? {
+        Attempt::Done(outcome) => outcome,
+        // Only a base image's trigger runs a command. All threads have ended by now, and nothing has
+        // been done, so this process can still enter a namespace and begin again.
+        Attempt::NotPrepared => match attempt(&request, &session.workshop(Commands::Prepared)?)? {
+            Attempt::Done(outcome) => outcome,
+            Attempt::NotPrepared => unreachable!("it was prepared"),
+        },
+    };
     write_files(arguments, &outcome)?;
     if session.global.progress == ProgressMode::Quiet {
         print(&format!("{}\n", outcome.image_id.0));
@@ -67,6 +78,25 @@ pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result
         show_warnings(session, &summary::warnings(&outcome.warnings, &request.dockerfile));
     }
     Ok(())
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Done(Box<Outcome>),
+    /// A command is to run that was not expected.
+    NotPrepared,
+}
+
+fn attempt(request: &Arc<Request>, workshop: &Workshop) -> Result<Attempt, Failure> {
+    block_on(&workshop.cancel, async {
+        match build::build(request, workshop).await {
+            Ok(outcome) => Ok(Attempt::Done(Box::new(outcome))),
+            Err(errors) if errors.iter().any(BuildError::is_not_prepared) => {
+                Ok(Attempt::NotPrepared)
+            }
+            Err(errors) => Err(failure::build(&errors, &request.dockerfile)),
+        }
+    })
 }
 
 fn show_warnings(session: &Session<'_>, warnings: &[String]) {

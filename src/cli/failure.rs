@@ -77,6 +77,7 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         BuildErrorKind::LikeStage(it) => transfer_exit(&it.error),
         BuildErrorKind::Interrupted => Exit::Interrupted,
         BuildErrorKind::Sandbox(_)
+        | BuildErrorKind::NotPrepared
         | BuildErrorKind::NoSandbox { .. }
         | BuildErrorKind::Scratch { .. }
         | BuildErrorKind::Tree(_)

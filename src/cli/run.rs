@@ -11,6 +11,7 @@ use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
+use crate::cli::session::Commands;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::oci::ContainerConfig;
@@ -20,7 +21,7 @@ use crate::sandbox::Stream;
 
 /// Runs the image and ends with the status of its command.
 pub(crate) fn run(session: &Session<'_>, arguments: &RunArguments) -> Result<ExitCode, Failure> {
-    let workshop = session.workshop()?;
+    let workshop = session.workshop(Commands::Prepared)?;
     let reference = arguments.reference.clone();
     let base = BaseImage { reference: reference.clone(), platform: Platform::host() };
     let failed = |kind| failure::build_kind(&kind);

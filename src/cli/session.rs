@@ -93,8 +93,9 @@ impl<'a> Session<'a> {
     }
 
     /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
-    fn file_system(&self, sandbox: Option<&Sandbox>) -> (Owners, OverlayFormat) {
-        match sandbox.map(Sandbox::identity) {
+    /// Without a sandbox, as this user can read them.
+    fn file_system(&self, identity: Option<Identity>) -> (Owners, OverlayFormat) {
+        match identity {
             Some(Identity::Root) => (Owners::Real, OverlayFormat::Trusted),
             Some(Identity::Range(_)) => (Owners::Real, OverlayFormat::User),
             None if self.environment.uid == 0 => (Owners::Real, OverlayFormat::User),
@@ -104,12 +105,17 @@ impl<'a> Session<'a> {
 
     /// Everything that a build works with.
     ///
-    /// Enters the namespaces that steps need, so it must come before the first thread. Where the
-    /// machine allows none, that is an error only for the step that would have needed them.
-    pub(crate) fn workshop(&self) -> Result<Workshop, Failure> {
-        let sandbox = sandbox::enter();
+    /// To prepare for commands enters the namespaces that they need, so it must come while there is
+    /// one thread. Where the machine allows none, that is an error only for the step that would have
+    /// needed them.
+    pub(crate) fn workshop(&self, commands: Commands) -> Result<Workshop, Failure> {
+        let sandbox = (commands == Commands::Prepared).then(sandbox::enter);
         let store = self.store()?;
-        let (owners, format) = self.file_system(sandbox.as_ref().ok());
+        let identity = match &sandbox {
+            Some(sandbox) => sandbox.as_ref().ok().map(Sandbox::identity),
+            None => Identity::of_machine_root(),
+        };
+        let (owners, format) = self.file_system(identity);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
         let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
@@ -123,7 +129,7 @@ impl<'a> Session<'a> {
             store: Arc::new(store),
             client: Arc::new(self.client()?),
             fetcher: Arc::new(fetcher),
-            sandbox: Arc::new(sandbox),
+            sandbox: sandbox.map(Arc::new),
             snapshotter: Arc::new(snapshotter),
             progress,
             cancel,
@@ -131,6 +137,15 @@ impl<'a> Session<'a> {
             resolv_conf: resolv_conf.exists().then_some(resolv_conf),
         })
     }
+}
+
+/// Whether commands may have to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Commands {
+    /// Yes: this process gets into a position to run them.
+    Prepared,
+    /// Not as far as we know: this process stays what it is, and needs no privilege for anything.
+    NotExpected,
 }
 
 /// A flag that nobody has raised yet.

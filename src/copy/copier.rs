@@ -69,7 +69,10 @@ impl<'a> Copier<'a> {
         }
         // Last, because every file that was put into a directory changed its time.
         for (path, mtime) in times {
-            if let Some(id) = self.staging.adopt(&path)? {
+            // The root is in no layer.
+            if !path.is_root()
+                && let Some(id) = self.staging.adopt(&path)?
+            {
                 self.staging.node_mut(id).mtime = mtime;
             }
         }
@@ -117,7 +120,7 @@ impl<'a> Copier<'a> {
         let directory = self.staging.resolve(&directory)?;
         self.staging.make_directories(&directory, made)?;
         let mut path = self.staging.resolve(&self.destination.path)?;
-        let there = self.staging.lookup(&path)?.map(|node| node.kind);
+        let there = self.standing(&path)?;
         let is_directory = *kind == Kind::Directory;
         if !is_directory
             && there == Some(Kind::Directory)
@@ -203,11 +206,19 @@ impl<'a> Copier<'a> {
 
     /// Whether a directory is at `path`. Links are not followed inside of what is copied.
     fn existing_directory(&self, path: &ImagePath) -> Result<bool, CopyError> {
-        match self.staging.lookup(path)?.map(|node| node.kind) {
+        match self.standing(path)? {
             None => Ok(false),
             Some(Kind::Directory) => Ok(true),
             Some(_) => Err(CopyError::DirectoryOntoFile { path: path.clone() }),
         }
+    }
+
+    /// What stands at `path`. That the root is a directory is known without asking.
+    fn standing(&self, path: &ImagePath) -> Result<Option<Kind>, CopyError> {
+        if path.is_root() {
+            return Ok(Some(Kind::Directory));
+        }
+        Ok(self.staging.lookup(path)?.map(|node| node.kind))
     }
 
     /// Makes sure that a file can take the place at `path`.

@@ -136,8 +136,7 @@ fn stage<'a>(
     inputs: CopyInputs<'a>,
     unpack: Option<Unpack<'_>>,
 ) -> Result<Copier<'a>, CopyError> {
-    // A mode is applied to existing files in BuildKit, which makes it an ordinary copy (A127).
-    let is_link = step.link && step.chmod.is_none();
+    let is_link = step.is_linked();
     let owner = owner(step, inputs.below, is_link)?;
     let below = if is_link { &EmptyTree } else { inputs.below };
     let staging = Staging::new(inputs.source, below, inputs.created).with_remotes(inputs.remotes);

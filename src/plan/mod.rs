@@ -46,7 +46,7 @@ mod testing;
 
 use std::collections::BTreeMap;
 
-use crate::dockerfile::Dockerfile;
+use crate::dockerfile::{Dockerfile, Instruction};
 use crate::plan::graph::Graph;
 use crate::plan::stage::{StageState, finish_target};
 
@@ -82,6 +82,15 @@ pub fn missing_bases(
     }
     let errors = check::sure_errors(&graph, known);
     if errors.is_empty() { Ok(missing) } else { Err(errors) }
+}
+
+/// Whether the build of the target runs a command, as far as the Dockerfile alone can tell: the
+/// configs of base images may add to it (rule A096), or hold mistakes that end the build before.
+pub fn runs_command(dockerfile: &Dockerfile, options: &PlanOptions) -> bool {
+    let Ok(graph) = Graph::new(dockerfile, options) else { return false };
+    let Ok(reached) = reach::walk(&graph, &Bases::new()) else { return false };
+    let mut instructions = reached.stages.values().flatten().map(|planned| &planned.instruction);
+    instructions.any(|instruction| matches!(**instruction, Instruction::Run(_)))
 }
 
 /// Plans the build of the target.

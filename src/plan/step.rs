@@ -106,6 +106,13 @@ pub struct PlannedStage {
     pub inherited_history: usize,
 }
 
+impl PlannedStage {
+    /// Whether one of the steps from `index` on runs a command.
+    pub fn runs_from(&self, index: usize) -> bool {
+        self.steps[index..].iter().any(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+}
+
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
@@ -144,6 +151,17 @@ pub enum StepKind {
     Add(AddStep),
     /// `WORKDIR`
     Workdir(WorkdirStep),
+}
+
+impl StepKind {
+    /// Whether the step's layer does not depend on what lies below: a `--link` without `--chmod`
+    /// (rule A127).
+    pub fn is_linked(&self) -> bool {
+        match self {
+            Self::Copy(step) | Self::Add(AddStep { copy: step, .. }) => step.is_linked(),
+            Self::Run(_) | Self::Workdir(_) => false,
+        }
+    }
 }
 
 /// A command to run.
@@ -214,6 +232,14 @@ pub struct CopyStep {
     pub parents: bool,
     /// `--exclude` (rule A129).
     pub excludes: Vec<String>,
+}
+
+impl CopyStep {
+    /// Whether the layer does not depend on what lies below. A mode is applied to files that are
+    /// there, which makes `--link` with `--chmod` an ordinary copy (rule A127).
+    pub fn is_linked(&self) -> bool {
+        self.link && self.chmod.is_none()
+    }
 }
 
 /// One source of a copy.

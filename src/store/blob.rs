@@ -83,6 +83,11 @@ impl BlobWriter {
     /// The same, for a writer that is a part of something else.
     pub(crate) fn publish_verified(&mut self, expected: &Descriptor) -> Result<(), StoreError> {
         self.kept = false;
+        self.verify(expected)?;
+        self.publish(expected.digest)
+    }
+
+    fn verify(&self, expected: &Descriptor) -> Result<(), StoreError> {
         let Descriptor { digest, size, .. } = *expected;
         if self.size != size {
             return Err(StoreError::WrongSize { digest, expected: size, actual: self.size });
@@ -91,7 +96,18 @@ impl BlobWriter {
         if actual != digest {
             return Err(StoreError::WrongDigest { expected: digest, actual });
         }
-        self.publish(digest)
+        Ok(())
+    }
+
+    /// The blob as a file without a name, if it is the one that `expected` describes: for one that
+    /// only passes through, and is gone with the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::WrongSize`] and [`StoreError::WrongDigest`] if it is not.
+    pub fn into_file(self, expected: &Descriptor) -> Result<File, StoreError> {
+        self.verify(expected)?;
+        self.file.try_clone().map_err(|source| StoreError::io("open", &self.temporary, source))
     }
 
     /// The running hash.

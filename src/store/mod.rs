@@ -9,6 +9,7 @@
 //! blobs/sha256/<hex>   manifests, configs, layers
 //! snapshots/           unpacked layers (`snapshot`)
 //! cache/               what steps have made (`cache`)
+//! indexes/<hex>        what files a layer has, by diff ID (`layer::LayerIndex`)
 //! origins/<hex>        which registries have a blob
 //! downloads/<hex>      which blob a URL gave, and how to ask whether it is still the same (`fetch`)
 //! git/<hex>            what has been fetched of a git repository (`fetch`)
@@ -82,13 +83,18 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The file has some thirty bytes.
 const LAYOUT_LIMIT: u64 = 4096;
 
+/// What every store has, made in this order.
+const DIRECTORIES: [&str; 8] =
+    ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "indexes", "origins", "mounts"];
+
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 13] = [
+const OUR_NAMES: [&str; 14] = [
     "oci-layout",
     "index.json",
     "blobs",
     "snapshots",
     "cache",
+    "indexes",
     "origins",
     "downloads",
     "git",
@@ -124,7 +130,7 @@ impl Store {
         let in_use = publish::open_lock(&root.join("users"))?;
         in_use.lock_shared().map_err(|source| StoreError::io("lock", &root, source))?;
         let lock = lock(&root)?;
-        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins", "mounts"] {
+        for name in DIRECTORIES {
             publish::create_dir(&root.join(name), 0o755)?;
         }
         for name in ["downloads", "git"] {
@@ -150,6 +156,11 @@ impl Store {
     /// Where `cache` keeps its records.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Where the indexes of layers are kept. Each can be made again from its layer.
+    pub fn indexes_dir(&self) -> PathBuf {
+        self.root.join("indexes")
     }
 
     /// Where `fetch` keeps what it knows of downloads. [`prune`](Self::prune) empties it of what

@@ -37,7 +37,7 @@ pub struct Pruned {
 
 impl Store {
     /// Removes every blob that no tag and no cache record leads to, and what is known of its
-    /// origins.
+    /// origins; and all indexes of layers, which are made again where they are needed.
     ///
     /// A build holds blobs that nothing leads to yet. So this works only while nobody else has the
     /// store open: no other process, and in this process no clone of the store, no writer and no
@@ -122,6 +122,9 @@ impl Store {
             fs::remove_file(path).map_err(|source| StoreError::io("remove", path, source))?;
             pruned.blobs += 1;
             pruned.bytes += size;
+        }
+        for path in files(&self.indexes_dir())? {
+            fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
         for path in files(&self.root().join("origins"))?.iter().filter(|path| !is_kept(path)) {
             fs::remove_file(path).map_err(|source| StoreError::io("remove", path, source))?;

@@ -16,7 +16,7 @@ use crate::store::{PartialBlob, Store, StoreError};
 use crate::transfer::{PARALLEL, TransferError};
 
 /// How many pieces may wait to be written.
-const WAITING: usize = 16;
+pub(crate) const WAITING: usize = 16;
 
 /// Progress is told after so many bytes, so that telling it costs nothing.
 const REPORT: u64 = 256 * 1024;
@@ -114,7 +114,7 @@ fn blames_beginning(error: &TransferError) -> bool {
 
 /// Passes on the pieces of a blob. That the channel is closed before its end means that the writer
 /// has failed, and will say why.
-async fn receive(
+pub(crate) async fn receive(
     mut stream: BlobStream<'_>,
     blob: &Descriptor,
     task: &Task,
@@ -137,9 +137,15 @@ async fn receive(
     Ok(())
 }
 
-enum Message {
+/// What the network's side says.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The next bytes.
     Piece(Bytes),
+    /// That was all, and it was verified.
     End,
+    /// Nothing more will come, for this reason.
+    Failed(Box<TransferError>),
 }
 
 fn write(
@@ -153,6 +159,7 @@ fn write(
                 .write_all(&piece)
                 .map_err(|error| StoreError::unwrap_io("write", expected.digest.hex(), error))?,
             Message::End => return writer.commit_verified(expected),
+            Message::Failed(_) => break,
         }
     }
     // The other side has failed, or was cancelled: what has come is kept for the next time.

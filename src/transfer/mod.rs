@@ -16,6 +16,7 @@ mod registry_tests;
 mod resolve;
 #[cfg(test)]
 mod rule_tests;
+mod stream;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use crate::transfer::fetch::fetch_layers;
 pub use crate::transfer::preflight::check_push;
 pub use crate::transfer::push::{Pushed, push};
 pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
+pub use crate::transfer::stream::{LayerStream, stream_layer};
 
 /// How many blobs move at once.
 pub(crate) const PARALLEL: usize = 4;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest, Reference};
 use crate::progress::{Event, Progress, Task, TaskId};
 use crate::registry::{Client, FileBody, MAX_MANIFEST, Offer, PutManifest, RegistryError, Session};
 use crate::store::Store;
-use crate::transfer::fetch::fetch_blob;
+use crate::transfer::stream::fetch_file;
 use crate::transfer::{PARALLEL, TransferError, report_warnings};
 
 /// Where an image was pushed to, and what it took.
@@ -252,10 +253,11 @@ impl Job<'_> {
     }
 
     async fn upload(&self, blob: &Descriptor, session: Session) -> Result<(), TransferError> {
-        if !self.store.has(blob) {
-            self.fetch(blob).await?;
-        }
-        let file = self.store.open_blob(&blob.digest).map_err(TransferError::Store)?;
+        let file = if self.store.has(blob) {
+            self.store.open_blob(&blob.digest).map_err(TransferError::Store)?
+        } else {
+            self.fetch(blob).await?
+        };
         let sent = sent_reporter(self.progress, self.task.id(), blob);
         let content = FileBody { file: Arc::new(file), start: 0, size: blob.size, sent };
         let session = match self.store.take_upload(self.target, &blob.digest) {
@@ -274,8 +276,9 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Gets a blob that the store lacks from wherever it is known to be.
-    async fn fetch(&self, blob: &Descriptor) -> Result<(), TransferError> {
+    /// Gets a blob that the store lacks from wherever it is known to be. It passes through a file
+    /// that is gone after the upload: nobody on this machine has a use for it.
+    async fn fetch(&self, blob: &Descriptor) -> Result<File, TransferError> {
         let remembered = self.store.origins(&[blob.digest]).remove(&blob.digest);
         let origins = self.origins.get(&blob.digest).into_iter().cloned();
         let elsewhere = |it: &Reference| {
@@ -284,8 +287,8 @@ impl Job<'_> {
         let mut failure = None;
         for origin in origins.chain(remembered.unwrap_or_default()).filter(elsewhere) {
             self.task.note(format!("{} fetched from {}", blob.digest.short(), origin.familiar()));
-            match fetch_blob(self.client, self.store, &origin, blob, self.task).await {
-                Ok(()) => return Ok(()),
+            match fetch_file(self.client, self.store, &origin, blob, self.task).await {
+                Ok(file) => return Ok(file),
                 Err(error @ TransferError::Store(_)) => return Err(error),
                 Err(error) => failure = failure.or(Some(error)),
             }

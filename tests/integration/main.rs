@@ -12,6 +12,7 @@ mod dockerfile_errors;
 mod files;
 mod founding_example;
 mod interruption;
+mod lazy;
 mod login;
 mod machine;
 mod mounts;
