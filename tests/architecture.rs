@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("image", &["oci", "sys", "layer", "store"]),
     ("snapshot", &["oci", "sys", "layer", "store", "sandbox"]),
     ("cache", &["oci", "plan", "store"]),
+    ("fetch", &["oci", "http", "progress", "layer", "context", "plan", "store"]),
     ("transfer", &["oci", "progress", "store", "registry"]),
     (
         "build",
@@ -38,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "image",
             "snapshot",
             "cache",
+            "fetch",
             "transfer",
             "registry",
         ],
@@ -57,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "image",
             "snapshot",
             "cache",
+            "fetch",
             "transfer",
             "registry",
             "build",

@@ -3,6 +3,7 @@
 //! Rules A163 and A164.
 
 use crate::build::BuildError;
+use crate::build::BuildErrorKind;
 use crate::build::Request;
 use crate::context::BuildContext;
 use crate::context::glob::Glob;
@@ -15,6 +16,8 @@ use crate::plan::BaseImage;
 use crate::plan::Bases;
 use crate::plan::Checked;
 use crate::plan::ContextCopy;
+use crate::plan::Plan;
+use crate::plan::PlanErrorKind;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -79,6 +82,29 @@ fn with_known_bases(
         }
         bases.extend(found);
     }
+}
+
+/// What a build says of sources that the ignore file excludes (rule A163).
+///
+/// # Errors
+///
+/// With `# check=error=true`, each of them.
+pub(crate) fn ignored_in(
+    plan: &Plan,
+    dockerfile: &Dockerfile,
+    context: &BuildContext,
+) -> Result<Vec<Warning>, Vec<BuildError>> {
+    let copies: Vec<ContextCopy> = plan.context_copies();
+    let mut warnings = ignored(&copies, context);
+    warnings.retain(|it| dockerfile.checks.wants(it.rule, it.span));
+    if warnings.is_empty() || !dockerfile.checks.fatal {
+        return Ok(warnings);
+    }
+    let violation = |it: Warning| {
+        let kind = PlanErrorKind::Violation { rule: it.rule, message: it.message };
+        BuildErrorKind::from(kind).at(it.span)
+    };
+    Err(warnings.into_iter().map(violation).collect())
 }
 
 /// `CopyIgnoredFile`

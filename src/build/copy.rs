@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
+use crate::build::remote;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::PendingStage;
 use crate::build::schedule::Site;
@@ -50,6 +51,8 @@ pub(crate) struct Trees {
     files: Vec<(CopyFrom, Committed)>,
     /// All of them, and the contexts.
     trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    /// The remote sources of an `ADD`, in order.
+    remotes: Vec<Arc<dyn Tree>>,
 }
 
 impl Sources {
@@ -88,7 +91,7 @@ impl Sources {
             let tree: Arc<dyn Tree> = Arc::clone(tree) as _;
             trees.push((CopyFrom::NamedContext(name.clone()), tree));
         }
-        Ok(Trees { files, trees })
+        Ok(Trees { files, trees, remotes: Vec::new() })
     }
 
     /// A digest of each thing that the step reads, in order. Layers name their files without
@@ -151,7 +154,11 @@ pub(crate) async fn key(
     below: &BuiltStage,
     sources: &Arc<Sources>,
 ) -> Result<CacheKey, BuildErrorKind> {
-    let inputs = sources.inputs(site, &step.kind).await?;
+    let mut inputs = sources.inputs(site, &step.kind).await?;
+    if let Some(identities) = remote::identify(site, &step.kind).await? {
+        inputs.extend(identities);
+        inputs = vec![all_of(&inputs)];
+    }
     let surroundings = key::Surroundings {
         below: below.chain(),
         platform: &stage.config.platform,
@@ -207,6 +214,16 @@ pub(crate) fn perform(
 }
 
 impl Trees {
+    /// Adds what the step reads of other machines.
+    pub(crate) async fn fetch(
+        &mut self,
+        site: &Site,
+        kind: &StepKind,
+    ) -> Result<(), BuildErrorKind> {
+        self.remotes = remote::files(site, kind).await?;
+        Ok(())
+    }
+
     fn get(&self, from: &CopyFrom) -> Option<&dyn Tree> {
         self.trees.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
     }
@@ -223,6 +240,7 @@ impl Trees {
     ) -> CopyInputs<'a> {
         CopyInputs {
             source: self.get(&step.from),
+            remotes: &self.remotes,
             below,
             from_context: is_files(&step.from),
             created,

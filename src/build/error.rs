@@ -4,6 +4,7 @@ use crate::context::ContextError;
 use crate::copy::CopyError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::Span;
+use crate::fetch::FetchError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::layer::TreeError;
@@ -30,6 +31,27 @@ pub struct BuildError {
 impl std::fmt::Display for BuildError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.kind.fmt(f)
+    }
+}
+
+/// An image that is not to be had, under a name that is nearly that of a stage.
+#[derive(Debug)]
+pub struct LikeStage {
+    /// Why it is not to be had.
+    pub error: Box<TransferError>,
+    /// The stage that was perhaps meant.
+    pub stage: String,
+}
+
+impl std::fmt::Display for LikeStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for LikeStage {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 
@@ -91,6 +113,12 @@ pub enum BuildErrorKind {
     /// A registry failed.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// Something could not be fetched from another machine.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// An image is not to be had, and a stage has nearly its name.
+    #[error(transparent)]
+    LikeStage(LikeStage),
     /// The image could not be put together or written.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -144,6 +172,10 @@ impl BuildErrorKind {
             Self::Snapshot(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::LikeStage(LikeStage { stage, .. }) => {
+                Some(format!("no stage has that name; did you mean the stage `{stage}`?"))
+            }
             Self::Image(error) => error.hint(),
             Self::MissingSecret { id } => Some(format!(
                 "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"

@@ -11,6 +11,7 @@ mod error;
 mod hint;
 mod mounts;
 mod output;
+mod remote;
 mod resolve;
 mod run;
 mod schedule;
@@ -27,6 +28,7 @@ use crate::context::BuildContext;
 use crate::dockerfile::Checks;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
+use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
@@ -43,7 +45,7 @@ use crate::store::TempDir;
 
 pub use check::Report;
 pub use check::check;
-pub use error::{BuildError, BuildErrorKind};
+pub use error::{BuildError, BuildErrorKind, LikeStage};
 pub use output::Destination;
 pub use output::Output;
 pub use resolve::find_image;
@@ -63,6 +65,8 @@ pub struct Request {
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
     pub named_contexts: std::collections::BTreeMap<String, Arc<BuildContext>>,
+    /// Where the context came from, if somebody should be able to find it again.
+    pub origin: Option<ContextOrigin>,
     /// Names for the image.
     pub tags: Vec<Reference>,
     /// Where the image goes.
@@ -79,6 +83,15 @@ pub struct Request {
     pub pull: PullPolicy,
     /// What time it is.
     pub now: Timestamp,
+}
+
+/// A build context that is a commit of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextOrigin {
+    /// The repository, without secrets: `https://host/x.git#ref:subdir`.
+    pub uri: String,
+    /// The commit's name.
+    pub commit: String,
 }
 
 /// Whether a step's result may come from the cache.
@@ -106,6 +119,8 @@ pub struct Workshop {
     pub store: Arc<Store>,
     /// Registries.
     pub client: Arc<Client>,
+    /// Files and repositories of other machines.
+    pub fetcher: Arc<Fetcher>,
     /// Where steps run, or why none can run here.
     pub sandbox: Arc<Result<Sandbox, EnterError>>,
     /// Root file systems.
@@ -145,7 +160,9 @@ pub async fn build(
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
     may_push.map_err(|kind| vec![kind.anywhere()])?;
-    let warnings = plan.warnings.clone();
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
+    warnings.sort_by_key(|warning| warning.span.start);
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));
@@ -156,7 +173,7 @@ pub async fn build(
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
     let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
-    Ok(Outcome { warnings, ..outcome })
+    Ok(Outcome { warnings, origin: request.origin.clone(), ..outcome })
 }
 
 impl Request {

@@ -91,7 +91,8 @@ async fn carry_out(
         StepKind::Copy(copy) if copy.link => None,
         _ => Some(site.files(below).await?),
     };
-    let trees = sources.trees(site).await?;
+    let mut trees = sources.trees(site).await?;
+    trees.fetch(site, &step.kind).await?;
     let (site, step, task) = (Arc::clone(site), step.clone(), Arc::clone(task));
     blocking(move || match (&step.kind, &files) {
         (StepKind::Run(run), Some(files)) => run::perform(&site, run, files, &trees, &task),

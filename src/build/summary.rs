@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::build::ContextOrigin;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
 use crate::dockerfile::Warning;
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub layers: LayerCounts,
     /// Where it was pushed to.
     pub pushed: Vec<Pushed>,
+    /// Where the context came from.
+    pub origin: Option<ContextOrigin>,
     /// How long it all took.
     pub took: Duration,
     /// What works but should not be written, in the order of the Dockerfile.
@@ -61,6 +64,7 @@ impl Outcome {
             platform: image.config.value().platform.clone(),
             layers: counts(built),
             pushed,
+            origin: None,
             took,
             warnings: Vec::new(),
         }
@@ -81,6 +85,17 @@ impl Outcome {
         });
         if !names.is_empty() {
             metadata["image.name"] = names.join(",").into();
+        }
+        if let Some(origin) = &self.origin {
+            let algorithm = if origin.commit.len() == 40 { "sha1" } else { "sha256" };
+            metadata["buildx.build.provenance"] = json!({
+                "invocation": {
+                    "configSource": {
+                        "uri": origin.uri,
+                        "digest": { algorithm: origin.commit },
+                    },
+                },
+            });
         }
         metadata
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{ChainId, Compression, Digest, Digester, Platform, Timestamp};
 use crate::plan::{
-    AddStep, CacheMount, Chmod, CopyFrom, CopyStep, MountKind, Network, RunMount, RunSettings,
-    RunStep, SecretMount, Source, SshMount, Ulimit, WorkdirStep,
+    AddStep, CacheMount, Chmod, CopyFrom, CopyStep, MountKind, Network, Remote, RunMount,
+    RunSettings, RunStep, SecretMount, Source, SshMount, Ulimit, WorkdirStep,
 };
 
 /// Changes when keys are made in another way, or when equal steps give other layers than before.
@@ -176,6 +176,9 @@ fn copied(
             Source::Inline { name, text } => {
                 key.part("inline file", format!("{name} {}", Digest::of(text)));
             }
+            // What it holds is part of `files`. Where it was fetched from does not matter.
+            Source::Remote(Remote::Url(source)) => key.part("download", &source.name),
+            Source::Remote(Remote::Git(_)) => key.part("repository", ""),
         }
     }
     key.part("files", files.to_string());
@@ -525,7 +528,7 @@ mod tests {
         // Whoever changes this digest must change VERSION too.
         assert_eq!(
             key.digest().hex(),
-            "d9118489b013717fe27f44436b9964b77c6b7fe3d154191e12a7d50626165473"
+            "10d00923f721c13d88a472a51b92c79ac4ac52870dab84300108ed00d37a819d"
         );
     }
 }

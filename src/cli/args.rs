@@ -103,12 +103,14 @@ pub(crate) enum Command {
 /// `coracle build`
 #[derive(Debug, Args)]
 pub(crate) struct BuildArguments {
-    /// The directory whose files COPY and ADD may take.
+    /// The files that COPY and ADD may take: a directory, a tar, `-` for a tar or a Dockerfile on
+    /// standard input, the URL of either, or a git repository as `URL#ref:subdir`.
     pub(crate) context: PathBuf,
     /// A name for the image; repeatable.
     #[arg(short, long, value_name = "REFERENCE")]
     pub(crate) tag: Vec<Reference>,
-    /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile].
+    /// The Dockerfile, in a tar or a repository by its name there; `-` is standard input
+    /// [default: CONTEXT/Dockerfile].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Give an ARG a value; without `=VALUE` it comes from the environment; repeatable.
@@ -117,7 +119,8 @@ pub(crate) struct BuildArguments {
     /// Read such arguments from FILE, one a line; `--build-arg` beats them; repeatable.
     #[arg(long, value_name = "FILE")]
     pub(crate) build_arg_file: Vec<PathBuf>,
-    /// Another name for files or an image, as `name=dir` or `name=docker-image://ref`; repeatable.
+    /// Another name for files or an image: a directory, `docker-image://REFERENCE`,
+    /// `oci-layout://DIR[:TAG][@DIGEST]`, or the URL of a file or a git repository; repeatable.
     #[arg(long, value_name = "NAME=WHERE")]
     pub(crate) build_context: Vec<String>,
     /// Build this stage, and only what it needs.

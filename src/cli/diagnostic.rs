@@ -27,6 +27,11 @@ impl Failure {
         Self { exit, diagnostics: vec![diagnostic] }
     }
 
+    /// The same failure, with more to say.
+    pub(crate) fn map_diagnostic(self, more: impl Fn(Diagnostic) -> Diagnostic) -> Self {
+        Self { diagnostics: self.diagnostics.into_iter().map(more).collect(), ..self }
+    }
+
     /// A failure with an error that knows no Dockerfile line.
     pub(crate) fn from_error(exit: Exit, error: &dyn Error, hint: Option<String>) -> Self {
         Self::new(exit, Diagnostic::of(error).hinted(hint))
@@ -117,9 +122,10 @@ pub(crate) fn print(diagnostics: &[Diagnostic], colour: bool) {
     let colour = colour && std::io::stderr().is_terminal();
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut stderr = std::io::stderr().lock();
-    for diagnostic in diagnostics {
+    let rendered: Vec<String> = diagnostics.iter().map(|it| it.render(&renderer)).collect();
+    if !rendered.is_empty() {
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
+        let _ = writeln!(stderr, "{}", rendered.join("\n\n"));
     }
 }
 

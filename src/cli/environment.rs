@@ -1,6 +1,7 @@
 //! The environment variables that coracle heeds, read once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -31,6 +32,11 @@ impl Environment {
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let value = self.variables.get(&OsString::from(name))?;
         value.to_str().filter(|text| !text.is_empty())
+    }
+
+    /// The value of a variable that is set, whatever it is.
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(&OsString::from(name)).map(OsString::as_os_str)
     }
 
     /// The value of a variable that is set, even if it is empty or no text.

@@ -6,6 +6,8 @@ use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::dockerfile::Source;
+use crate::fetch::FetchError;
+use crate::fetch::GitError;
 use crate::image::ImageError;
 use crate::oci::Reference;
 use crate::registry::CredentialError;
@@ -72,6 +74,8 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         | BuildErrorKind::MissingAgent { .. } => Exit::Usage,
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
         BuildErrorKind::Transfer(error) => transfer_exit(error),
+        BuildErrorKind::Fetch(error) => fetch_exit(error),
+        BuildErrorKind::LikeStage(it) => transfer_exit(&it.error),
         BuildErrorKind::Interrupted => Exit::Interrupted,
         BuildErrorKind::Sandbox(_)
         | BuildErrorKind::NoSandbox { .. }
@@ -87,6 +91,30 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
 /// A failure of a transfer: the registry's, or the store's at this end.
 pub(crate) fn transfer(error: &TransferError) -> Failure {
     Failure::from_error(transfer_exit(error), error, error.hint())
+}
+
+/// A failure to fetch something that is in no registry.
+pub(crate) fn fetch(error: &FetchError) -> Failure {
+    Failure::from_error(fetch_exit(error), error, error.hint())
+}
+
+fn fetch_exit(error: &FetchError) -> Exit {
+    match error {
+        FetchError::BadUrl { .. } => Exit::Usage,
+        FetchError::Git(GitError::Interrupted) => Exit::Interrupted,
+        FetchError::Store(_)
+        | FetchError::Git(
+            GitError::NoGit { .. }
+            | GitError::Run { .. }
+            | GitError::Read { .. }
+            | GitError::Store(_),
+        ) => Exit::Machine,
+        FetchError::Status { .. }
+        | FetchError::Mismatch { .. }
+        | FetchError::Http { .. }
+        | FetchError::Encoding { .. }
+        | FetchError::Git(_) => Exit::Registry,
+    }
 }
 
 fn transfer_exit(error: &TransferError) -> Exit {

@@ -13,6 +13,8 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::progress;
+use crate::fetch::Fetcher;
+use crate::fetch::GitSettings;
 use crate::layer::OverlayFormat;
 use crate::layer::Owners;
 use crate::oci::Timestamp;
@@ -23,6 +25,20 @@ use crate::sandbox::Identity;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
+
+/// What `git` is told of the network.
+const GIT_ENVIRONMENT: [&str; 10] = [
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 
 /// The global arguments and the environment of one run of the program.
 #[derive(Debug)]
@@ -62,6 +78,20 @@ impl<'a> Session<'a> {
         progress::display(self.global.progress)
     }
 
+    /// What `git` gets of this machine: nothing but the way out.
+    fn git(&self, cancel: &Cancel) -> GitSettings {
+        let environment = self.environment;
+        let variable =
+            |name: &&str| Some(((*name).to_owned(), environment.value(name)?.to_owned()));
+        let cancel = cancel.clone();
+        GitSettings {
+            path: environment.value("PATH").unwrap_or_default().to_owned(),
+            environment: GIT_ENVIRONMENT.iter().filter_map(variable).collect(),
+            known_hosts: environment.path("HOME").map(|home| home.join(".ssh/known_hosts")),
+            is_cancelled: Arc::new(move || cancel.is_cancelled()),
+        }
+    }
+
     /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
     fn file_system(&self, sandbox: Option<&Sandbox>) -> (Owners, OverlayFormat) {
         match sandbox.map(Sandbox::identity) {
@@ -85,14 +115,18 @@ impl<'a> Session<'a> {
         let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
             .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        let (cancel, progress) = (new_cancel()?, self.display());
+        let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))
+            .map_err(|error| failure::fetch(&error))?;
         Ok(Workshop {
             cache: Arc::new(LocalCache::new(&store)),
             store: Arc::new(store),
             client: Arc::new(self.client()?),
+            fetcher: Arc::new(fetcher),
             sandbox: Arc::new(sandbox),
             snapshotter: Arc::new(snapshotter),
-            progress: self.display(),
-            cancel: new_cancel()?,
+            progress,
+            cancel,
             workspace: Arc::new(workspace),
             resolv_conf: resolv_conf.exists().then_some(resolv_conf),
         })

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::build::ContextOrigin;
 use crate::build::Outcome;
 use crate::build::Output;
 use crate::build::Request;
@@ -31,6 +32,9 @@ pub(crate) fn build(outcome: &Outcome, request: &Request) {
         ),
         format!("steps     {} run, {} from the cache", layers.built, layers.cached),
     ];
+    if let Some(ContextOrigin { uri, commit }) = &outcome.origin {
+        lines.push(format!("context   {uri} at commit {commit}"));
+    }
     let places = request.outputs.iter().filter_map(place);
     lines.extend(places.map(|place| format!("written   {place}")));
     lines.extend(pushed(&outcome.pushed));

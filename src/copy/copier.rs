@@ -25,6 +25,8 @@ pub(crate) struct Copier<'a> {
     destination: Destination,
     /// The root of a build context has no time that would mean anything.
     root_has_time: bool,
+    /// The number of the remote source that is being copied, if it is one.
+    pub(crate) remote: Option<usize>,
 }
 
 impl<'a> Copier<'a> {
@@ -40,6 +42,7 @@ impl<'a> Copier<'a> {
             chmod: step.chmod.as_ref(),
             destination: Destination::of(step),
             root_has_time: !inputs.from_context,
+            remote: None,
         }
     }
 
@@ -185,7 +188,11 @@ impl<'a> Copier<'a> {
             self.staging.link(path, *id);
             return Ok(());
         }
-        let content = if is_file { Content::Source(listed.path.clone()) } else { Content::None };
+        let content = match self.remote {
+            _ if !is_file => Content::None,
+            None => Content::Source(listed.path.clone()),
+            Some(number) => Content::Remote(number, listed.path.clone()),
+        };
         let node = self.finished(listed.node.clone());
         let id = self.staging.put(path, node, content);
         if let Some(inode) = inode {

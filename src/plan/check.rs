@@ -13,8 +13,8 @@ use crate::oci::ImageConfig;
 use crate::plan::graph::{Graph, Origin};
 use crate::plan::stage::StageState;
 use crate::plan::{
-    BaseImage, Bases, CopyFrom, CopyStep, PlanError, PlanOptions, Source, StageId, Step, StepKind,
-    lint, lint_from, reach, stage,
+    BaseImage, Bases, CopyFrom, CopyStep, Plan, PlanError, PlanOptions, Source, StageId, Step,
+    StepKind, lint, lint_from, reach, stage,
 };
 
 /// What a check finds.
@@ -113,6 +113,22 @@ pub(crate) fn survey(graph: &Graph<'_>, known: &Bases, roots: Vec<usize>) -> Sur
         survey.stages.push(Surveyed { index, state, steps: outcome.stage.steps });
     }
     survey
+}
+
+/// What is wrong with the target whatever the images are that are not known yet: told before
+/// anybody waits for a registry.
+pub(crate) fn sure_errors(graph: &Graph<'_>, known: &Bases) -> Vec<PlanError> {
+    let mut errors = survey(graph, known, vec![graph.target]).errors;
+    let source = &graph.dockerfile.source;
+    errors.retain(|it| !it.kind.may_depend_on_base() && !source.slice(it.span).contains('$'));
+    errors
+}
+
+impl Plan {
+    /// What the steps copy from the build context.
+    pub fn context_copies(&self) -> Vec<ContextCopy> {
+        self.stages.iter().flat_map(|stage| &stage.steps).flat_map(context_copies).collect()
+    }
 }
 
 fn context_copies(step: &Step) -> Vec<ContextCopy> {

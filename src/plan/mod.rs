@@ -22,6 +22,7 @@ mod copy;
 pub(crate) mod csv;
 mod error;
 mod expose;
+mod git;
 mod go_format;
 mod graph;
 mod history;
@@ -31,6 +32,7 @@ mod mount;
 mod onbuild;
 mod outline;
 mod reach;
+mod remote;
 mod run;
 mod run_mount;
 mod run_step;
@@ -51,8 +53,10 @@ use crate::plan::stage::{StageState, finish_target};
 pub use check::{Checked, ContextCopy, check};
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
+pub use git::{GitSource, GitUrlError};
 pub use mount::{MountError, parse_size};
 pub use outline::{Outline, OutlineArg, OutlineMount, outline};
+pub use remote::{ChecksumError, Remote, UrlSource};
 pub use run_step::*;
 pub use step::*;
 pub use targets::{Target, targets};
@@ -64,14 +68,20 @@ pub use targets::{Target, targets};
 ///
 /// # Errors
 ///
-/// Everything that is wrong with stages, targets and references, each at its line.
+/// Everything that is wrong with stages, targets and references, each at its line; and whatever is
+/// wrong with the target's instructions that no base image can change.
 pub fn missing_bases(
     dockerfile: &Dockerfile,
     options: &PlanOptions,
     known: &Bases,
 ) -> Result<Vec<MissingBase>, Vec<PlanError>> {
     let graph = Graph::new(dockerfile, options)?;
-    Ok(reach::walk(&graph, known)?.missing)
+    let missing = reach::walk(&graph, known)?.missing;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    let errors = check::sure_errors(&graph, known);
+    if errors.is_empty() { Ok(missing) } else { Err(errors) }
 }
 
 /// Plans the build of the target.

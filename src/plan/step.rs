@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dockerfile::{Span, Warning};
 use crate::oci::{ImageConfig, Platform, Reference, Timestamp};
-use crate::plan::{Allowed, RunMount, RunSettings};
+use crate::plan::{Allowed, Remote, RunMount, RunSettings};
 
 /// What the command line says about the build.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,8 @@ pub enum NamedContext {
     Image(Reference),
     /// Files: `build` knows where.
     Files,
+    /// No files at all: `docker-image://scratch`.
+    Scratch,
 }
 
 /// An image whose config, and perhaps layers, the build needs.
@@ -226,6 +228,8 @@ pub enum Source {
         /// Its content.
         text: String,
     },
+    /// Something on another machine, whatever [`CopyStep::from`] says. Only `ADD` has these.
+    Remote(Remote),
 }
 
 /// `--chmod` (rule A126).
@@ -237,7 +241,7 @@ pub enum Chmod {
     Symbolic(String),
 }
 
-/// An `ADD` of local files: a copy in which archives are unpacked (rules A134 to A138).
+/// An `ADD`: a copy in which local archives are unpacked (rules A134 to A141).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddStep {
     /// The copy.

@@ -22,6 +22,7 @@ pub(super) fn mount(file: &MemoryFile, scaffold: &Scaffold, number: usize) -> io
     // A mount can only be made of a file in a file system that is mounted somewhere.
     let at = scaffold.place(&format!("memory-{number}"))?;
     let options = [("mode", "700")];
+    // Where there is no `ramfs`, swapped pages are still better than a file in the store.
     let memory = new("ramfs", &options, INERT).or_else(|_| new("tmpfs", &options, INERT))?;
     attach(&memory, &at)?;
     write(file, &memory)?;

@@ -10,6 +10,8 @@
 //! snapshots/           unpacked layers (`snapshot`)
 //! cache/               what steps have made (`cache`)
 //! origins/<hex>        which registries have a blob
+//! downloads/<hex>      which blob a URL gave, and how to ask whether it is still the same (`fetch`)
+//! git/<hex>            what has been fetched of a git repository (`fetch`)
 //! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
 //! tmp/partial/         blobs that are being fetched, for whoever fetches them next
@@ -81,13 +83,15 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const LAYOUT_LIMIT: u64 = 4096;
 
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 11] = [
+const OUR_NAMES: [&str; 13] = [
     "oci-layout",
     "index.json",
     "blobs",
     "snapshots",
     "cache",
     "origins",
+    "downloads",
+    "git",
     "mounts",
     "tmp",
     "lock",
@@ -123,6 +127,9 @@ impl Store {
         for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins", "mounts"] {
             publish::create_dir(&root.join(name), 0o755)?;
         }
+        for name in ["downloads", "git"] {
+            publish::create_dir(&root.join(name), 0o700)?;
+        }
         let workspace = Workspace::create(&root.join("tmp"), in_use)?;
         write_layout(&root, &workspace)?;
         drop(lock);
@@ -143,6 +150,17 @@ impl Store {
     /// Where `cache` keeps its records.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Where `fetch` keeps what it knows of downloads. [`prune`](Self::prune) empties it of what
+    /// speaks of blobs that are gone.
+    pub fn downloads_dir(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    /// Where `fetch` keeps git repositories. [`prune`](Self::prune) empties it.
+    pub fn git_dir(&self) -> PathBuf {
+        self.root.join("git")
     }
 
     /// A directory for work in progress, on the same file system as the rest.

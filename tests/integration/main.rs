@@ -5,6 +5,9 @@
 
 mod support;
 
+mod add_remote;
+mod checks;
+mod contexts;
 mod dockerfile_errors;
 mod files;
 mod founding_example;

@@ -290,7 +290,7 @@ fn a159_a_step_can_use_the_users_agent_but_not_change_it() {
         require!(ssh_client(&context));
         let socket = coracle.home("agent").display().to_string();
         let command = |program: &str| coracle.command(Path::new(program));
-        let _agent =
+        let running =
             Process::start(command(&agent.display().to_string()).args(["-D", "-a", &socket]));
         wait_until("the agent listens", || Path::new(&socket).exists());
         let key = coracle.home("key").display().to_string();
@@ -324,7 +324,7 @@ fn a159_a_step_can_use_the_users_agent_but_not_change_it() {
         assert_eq!(top["left"].text(), "", "{who:?}");
         let keys = coracle.command(Path::new("ssh-add")).arg("-l").output().expect("it runs");
         assert!(String::from_utf8_lossy(&keys.stdout).contains("the-key"), "{who:?}");
-        drop(_agent);
+        drop(running);
         coracle.assert_nothing_left();
     }
 }

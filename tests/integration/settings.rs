@@ -123,7 +123,7 @@ fn a_stage_can_be_built_anew_while_the_others_come_from_the_cache() {
     let build = |options: &[&str]| {
         let image = coracle.build(context.path(), &registry.as_docker_hub(), options);
         let top = image.files();
-        (top["one"].text().to_owned(), top["two"].text().to_owned())
+        (top["one"].text(), top["two"].text())
     };
     let first = build(&[]);
     assert_eq!(build(&[]), first);
