@@ -26,8 +26,6 @@ pub(crate) struct Answer {
 /// One exchange.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
-    /// The path.
-    pub(crate) path: String,
     /// `Authorization`
     pub(crate) authorization: Option<String>,
     /// What was answered.
@@ -118,7 +116,7 @@ impl State {
         let authorization =
             authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let status = response.status().as_u16();
-        self.exchanges.push(Exchange { path, authorization, status });
+        self.exchanges.push(Exchange { authorization, status });
         response
     }
 }
