@@ -254,3 +254,20 @@ fn only_sys_has_unsafe_code_and_only_cli_reads_the_environment() {
         assert!(module == "cli" || !reads, "the environment is read in {}", path.display());
     }
 }
+
+#[test]
+fn every_registry_rule_has_a_test_or_a_reason() {
+    let table = fs::read_to_string(root().join("testdata/registry-rules.md")).expect("the table");
+    let mut tests = String::new();
+    for path in sources(&root().join("src")).into_iter().chain(sources(&root().join("tests"))) {
+        let text = fs::read_to_string(&path).expect("sources are readable");
+        let names = text.lines().filter_map(|line| line.trim_start().split_once("fn "));
+        tests.extend(names.map(|(_, name)| format!("_{}\n", name.split('(').next().unwrap_or(""))));
+    }
+    let missing: Vec<String> = (1..=116)
+        .map(|number| format!("{number:03}"))
+        .filter(|number| !tests.contains(&format!("_b{number}_")))
+        .filter(|number| !table.contains(&format!("| B{number} |")))
+        .collect();
+    assert!(missing.is_empty(), "no test and no reason: {missing:?}");
+}

@@ -66,31 +66,6 @@ pub fn check(request: &Request, find: &dyn Fn(&BaseImage) -> Option<ImageConfig>
     }
 }
 
-/// The remarks on a plan, with those that only the context can tell.
-///
-/// # Errors
-///
-/// With `# check=error=true`, each remark that the context tells; the plan has told the others.
-pub(crate) fn remarks(
-    dockerfile: &Dockerfile,
-    plan: &Plan,
-    context: &BuildContext,
-) -> Result<Vec<Warning>, Vec<BuildError>> {
-    let mut ignored = ignored(&crate::plan::copies(plan), context);
-    ignored.retain(|it| dockerfile.checks.wants(it.rule, it.span));
-    if dockerfile.checks.fatal && !ignored.is_empty() {
-        let violation = |it: Warning| {
-            let kind = PlanErrorKind::Violation { rule: it.rule, message: it.message };
-            BuildErrorKind::from(kind).at(it.span)
-        };
-        return Err(ignored.into_iter().map(violation).collect());
-    }
-    let mut warnings = plan.warnings.clone();
-    warnings.append(&mut ignored);
-    warnings.sort_by_key(|warning| warning.span.start);
-    Ok(warnings)
-}
-
 /// Repeats the check while there are bases to be found: their triggers may need further ones.
 fn with_known_bases(
     dockerfile: &Dockerfile,
@@ -107,6 +82,29 @@ fn with_known_bases(
         }
         bases.extend(found);
     }
+}
+
+/// What a build says of sources that the ignore file excludes (rule A163).
+///
+/// # Errors
+///
+/// With `# check=error=true`, each of them.
+pub(crate) fn ignored_in(
+    plan: &Plan,
+    dockerfile: &Dockerfile,
+    context: &BuildContext,
+) -> Result<Vec<Warning>, Vec<BuildError>> {
+    let copies: Vec<ContextCopy> = plan.context_copies();
+    let mut warnings = ignored(&copies, context);
+    warnings.retain(|it| dockerfile.checks.wants(it.rule, it.span));
+    if warnings.is_empty() || !dockerfile.checks.fatal {
+        return Ok(warnings);
+    }
+    let violation = |it: Warning| {
+        let kind = PlanErrorKind::Violation { rule: it.rule, message: it.message };
+        BuildErrorKind::from(kind).at(it.span)
+    };
+    Err(warnings.into_iter().map(violation).collect())
 }
 
 /// `CopyIgnoredFile`

@@ -34,6 +34,27 @@ impl std::fmt::Display for BuildError {
     }
 }
 
+/// An image that is not to be had, under a name that is nearly that of a stage.
+#[derive(Debug)]
+pub struct LikeStage {
+    /// Why it is not to be had.
+    pub error: Box<TransferError>,
+    /// The stage that was perhaps meant.
+    pub stage: String,
+}
+
+impl std::fmt::Display for LikeStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for LikeStage {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
 /// What can go wrong in a build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildErrorKind {
@@ -95,6 +116,9 @@ pub enum BuildErrorKind {
     /// Something could not be fetched from another machine.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// An image is not to be had, and a stage has nearly its name.
+    #[error(transparent)]
+    LikeStage(LikeStage),
     /// The image could not be put together or written.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -149,6 +173,9 @@ impl BuildErrorKind {
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
+            Self::LikeStage(LikeStage { stage, .. }) => {
+                Some(format!("no stage has that name; did you mean the stage `{stage}`?"))
+            }
             Self::Image(error) => error.hint(),
             Self::MissingSecret { id } => Some(format!(
                 "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"

@@ -23,6 +23,9 @@ const PACKAGES: [&str; 16] = [
     "unzip", "wget", "xz", "zip", "zsh",
 ];
 
+const NO_MANAGER: &str = "the image may have no package manager at all: install in an earlier \
+                          stage, and `COPY --from` it";
+
 /// What can be seen of the image in which a command failed.
 pub(crate) struct Image<'a> {
     /// `/etc/os-release`, if there is one.
@@ -109,9 +112,13 @@ impl Image<'_> {
         if let Some((_, install)) = own
             && let Some(other) = MANAGERS.iter().find(|(name, _)| *name == program)
         {
-            let name = self.name().unwrap_or("this image");
-            return (other.1 != install)
-                .then(|| format!("{name} has no `{program}`: write `{install} PACKAGE`"));
+            // A distroless image has the file of its distribution, and nothing of it besides.
+            let name = self.field("NAME").unwrap_or("this image");
+            return Some(if other.1 == install {
+                NO_MANAGER.to_owned()
+            } else {
+                format!("{name} has no `{program}`: write `{install} PACKAGE`")
+            });
         }
         if let Some((near, _)) = MANAGERS.iter().find(|(name, _)| is_slip(program, name))
             && (self.has)(near)
@@ -119,11 +126,7 @@ impl Image<'_> {
             return Some(format!("did you mean `{near}`?"));
         }
         if MANAGERS.iter().any(|(name, _)| *name == program) {
-            return Some(
-                "the image may have no package manager at all: install in an earlier stage, and \
-                 `COPY --from` it"
-                    .to_owned(),
-            );
+            return Some(NO_MANAGER.to_owned());
         }
         let install = own.filter(|_| PACKAGES.contains(&program)).map(|(_, install)| install);
         match (program, install) {
@@ -144,18 +147,14 @@ impl Image<'_> {
             "alpine" | "wolfi" | "chainguard" => Some("apk"),
             "debian" | "ubuntu" => Some("apt-get"),
             "fedora" | "rhel" | "centos" | "rocky" | "almalinux" | "amzn" => {
-                Some(["dnf", "microdnf", "yum"].into_iter().find(|it| (self.has)(it))?)
+                let managers = ["dnf", "microdnf", "yum"];
+                Some(managers.into_iter().find(|it| (self.has)(it)).unwrap_or("dnf"))
             }
             "suse" | "opensuse" | "sles" => Some("zypper"),
             "arch" | "archarm" => Some("pacman"),
             _ => None,
         })?;
-        // A distroless image has the file of its distribution, and nothing of it besides.
-        MANAGERS.iter().find(|(it, _)| *it == name && (self.has)(name)).copied()
-    }
-
-    fn name(&self) -> Option<&str> {
-        self.field("NAME")
+        MANAGERS.iter().find(|(it, _)| *it == name).copied()
     }
 
     fn field(&self, key: &str) -> Option<&str> {
@@ -196,6 +195,7 @@ mod tests {
             assert!(hint.contains(expected), "{program}: {hint}");
         };
         check(ALPINE, &["apk"], "apt-get", "Alpine Linux has no `apt-get`: write `apk add");
+        check(ALPINE, &[], "apt-get", "Alpine Linux has no `apt-get`");
         check(ALPINE, &["apk"], "bash", "`RUN apk add --no-cache bash`");
         check(ALPINE, &["apk"], "curl", "`apk add --no-cache curl`");
         check(DEBIAN, &["apt-get"], "apk", "Debian GNU/Linux has no `apk`: write `apt-get update");

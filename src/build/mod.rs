@@ -45,7 +45,7 @@ use crate::store::TempDir;
 
 pub use check::Report;
 pub use check::check;
-pub use error::{BuildError, BuildErrorKind};
+pub use error::{BuildError, BuildErrorKind, LikeStage};
 pub use output::Destination;
 pub use output::Output;
 pub use resolve::find_image;
@@ -154,10 +154,15 @@ pub async fn build(
 ) -> Result<Outcome, Vec<BuildError>> {
     let started = Instant::now();
     let dockerfile = parse(request)?;
-    let bases = resolve::bases(&dockerfile, request, workshop).await?;
+    let bases = resolve::bases(&dockerfile, request, workshop);
+    let (bases, may_push) = tokio::join!(bases, output::check_push(request, workshop));
+    let bases = bases?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
-    let warnings = check::remarks(&dockerfile, &plan, &request.context)?;
+    may_push.map_err(|kind| vec![kind.anywhere()])?;
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
+    warnings.sort_by_key(|warning| warning.span.start);
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
+use crate::build::Request;
+use crate::build::Workshop;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
 use crate::build::schedule::Site;
@@ -67,6 +69,17 @@ impl Site {
     pub(crate) fn created(&self) -> Timestamp {
         self.request.now.clamped(self.request.options.source_date_epoch)
     }
+}
+
+/// Makes sure that the image may be pushed, if it is to be, before anything is built.
+pub(crate) async fn check_push(
+    request: &Request,
+    workshop: &Workshop,
+) -> Result<(), BuildErrorKind> {
+    if !request.outputs.contains(&Output::Registry) {
+        return Ok(());
+    }
+    Ok(transfer::check_push(&workshop.client, &request.tags, &workshop.progress).await?)
 }
 
 /// Fixes the bytes of config and manifest, and puts both into the store.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::registry_args::RegistryArguments;
 use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
@@ -33,6 +34,9 @@ pub(crate) struct GlobalArguments {
     /// Speak plain HTTP, or accept any certificate, with this registry; repeatable.
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     pub(crate) insecure_registry: Vec<String>,
+    /// How registries are spoken to, and as whom.
+    #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
@@ -316,11 +320,14 @@ pub(crate) struct LoginArguments {
     #[arg(default_value = "docker.io")]
     pub(crate) registry: String,
     /// The user name.
-    #[arg(short, long)]
-    pub(crate) username: String,
+    #[arg(short, long, required_unless_present = "get_login")]
+    pub(crate) username: Option<String>,
     /// Read the password from standard input.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "get_login")]
     pub(crate) password_stdin: bool,
+    /// Print the user name that is logged in; change nothing.
+    #[arg(long, conflicts_with_all = ["username", "password_stdin"])]
+    pub(crate) get_login: bool,
 }
 
 /// `coracle logout`

@@ -122,9 +122,10 @@ pub(crate) fn print(diagnostics: &[Diagnostic], colour: bool) {
     let colour = colour && std::io::stderr().is_terminal();
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut stderr = std::io::stderr().lock();
-    for diagnostic in diagnostics {
+    let rendered: Vec<String> = diagnostics.iter().map(|it| it.render(&renderer)).collect();
+    if !rendered.is_empty() {
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
+        let _ = writeln!(stderr, "{}", rendered.join("\n\n"));
     }
 }
 

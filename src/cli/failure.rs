@@ -74,6 +74,7 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
         BuildErrorKind::Transfer(error) => transfer_exit(error),
         BuildErrorKind::Fetch(error) => fetch_exit(error),
+        BuildErrorKind::LikeStage(it) => transfer_exit(&it.error),
         BuildErrorKind::Interrupted => Exit::Interrupted,
         BuildErrorKind::Sandbox(_)
         | BuildErrorKind::NoSandbox { .. }

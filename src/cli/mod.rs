@@ -18,10 +18,12 @@ mod inspect;
 mod load;
 mod login;
 mod named_context;
+mod network;
 mod output_spec;
 mod progress;
 mod pull;
 mod push;
+mod registry_args;
 mod run;
 mod save;
 mod secrets;
@@ -62,7 +64,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let Arguments { global, command } = arguments;
-    let session = Session::new(global, environment);
+    let session = Session::new(global, environment, registry_args::named_hosts(&command));
     match command {
         Command::Build(arguments) => build::build(&session, &arguments)?,
         Command::Images => images::images(&session)?,

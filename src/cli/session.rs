@@ -19,11 +19,6 @@ use crate::layer::OverlayFormat;
 use crate::layer::Owners;
 use crate::oci::Timestamp;
 use crate::progress::Progress;
-use crate::registry;
-use crate::registry::Client;
-use crate::registry::Config;
-use crate::registry::CredentialSources;
-use crate::registry::Secret;
 use crate::sandbox;
 use crate::sandbox::Cancel;
 use crate::sandbox::Identity;
@@ -50,11 +45,17 @@ const GIT_ENVIRONMENT: [&str; 10] = [
 pub(crate) struct Session<'a> {
     pub(crate) global: GlobalArguments,
     pub(crate) environment: &'a Environment,
+    /// The registries that the command names.
+    pub(crate) hosts: Vec<String>,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(global: GlobalArguments, environment: &'a Environment) -> Self {
-        Self { global, environment }
+    pub(crate) fn new(
+        global: GlobalArguments,
+        environment: &'a Environment,
+        hosts: Vec<String>,
+    ) -> Self {
+        Self { global, environment, hosts }
     }
 
     /// The store's directory.
@@ -75,35 +76,6 @@ impl<'a> Session<'a> {
     /// Where progress goes.
     pub(crate) fn display(&self) -> Arc<dyn Progress> {
         progress::display(self.global.progress)
-    }
-
-    /// The registries.
-    pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let mirrors = self.global.registry_mirror.iter().map(|text| text.parse());
-        let mirrors = mirrors
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Failure::from_error(Exit::Usage, &error, None))?;
-        let config = Config {
-            mirrors,
-            insecure: self.global.insecure_registry.clone(),
-            credentials: self.credentials(),
-            ..Config::default()
-        };
-        Client::new(config).map_err(|error| failure::registry(&error))
-    }
-
-    /// The places where credentials may be.
-    pub(crate) fn credentials(&self) -> CredentialSources {
-        let environment = self.environment;
-        CredentialSources::standard(&registry::Environment {
-            home: environment.path("HOME"),
-            docker_config: environment.path("DOCKER_CONFIG"),
-            registry_auth_file: environment.path("REGISTRY_AUTH_FILE"),
-            xdg_runtime_dir: environment.path("XDG_RUNTIME_DIR"),
-            xdg_config_home: environment.path("XDG_CONFIG_HOME"),
-            docker_auth_config: environment.text("DOCKER_AUTH_CONFIG").map(Secret::new),
-            uid: environment.uid,
-        })
     }
 
     /// What `git` gets of this machine: nothing but the way out.

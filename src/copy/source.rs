@@ -37,7 +37,8 @@ pub(crate) struct Selection {
 pub(crate) fn select(step: &CopyStep, tree: &dyn Tree, text: &str) -> Result<Selection, CopyError> {
     let finder = Finder { tree, from: &step.from };
     if !step.parents {
-        return Ok(Selection { matches: finder.find(text)?, include: None });
+        let matches = finder.find(text).map_err(|error| said_above(error, text))?;
+        return Ok(Selection { matches, include: None });
     }
     // Only what comes after the first `/./` is kept below the destination (rule A128).
     let (pivot, rest) = text.split_once("/./").unwrap_or(("/", text));
@@ -136,12 +137,31 @@ impl Finder<'_> {
         }
         let hidden_by = self.tree.hidden_by(&path).or_else(|| self.tree.hidden_by(&real));
         let nearest = self.nearest(&path);
-        Err(CopyError::MissingSource {
-            path,
-            from: Box::new(self.from.clone()),
-            hidden_by,
-            nearest,
-        })
+        let from = Box::new(self.from.clone());
+        Err(CopyError::MissingSource { path, from, hidden_by, nearest, above_root: false })
+    }
+}
+
+/// The same error, which knows whether the source as written leads out of the root.
+fn said_above(error: CopyError, text: &str) -> CopyError {
+    let mut depth = 0_usize;
+    let leads_out = text.split('/').any(|name| match name {
+        "" | "." => false,
+        ".." if depth == 0 => true,
+        ".." => {
+            depth -= 1;
+            false
+        }
+        _ => {
+            depth += 1;
+            false
+        }
+    });
+    match error {
+        CopyError::MissingSource { path, from, hidden_by: None, nearest, .. } => {
+            CopyError::MissingSource { path, from, hidden_by: None, nearest, above_root: leads_out }
+        }
+        error => error,
     }
 }
 

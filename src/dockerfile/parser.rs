@@ -16,8 +16,8 @@ use crate::dockerfile::line::{LONGEST_LINE, Line, Lines};
 use crate::dockerfile::lint;
 use crate::dockerfile::statement::Statement;
 use crate::dockerfile::{
-    ArgInstruction, Dockerfile, Instruction, Source, Span, Spanned, Stage, Warning, parse_command,
-    parse_copy, parse_from, parse_healthcheck, parse_pairs, parse_words,
+    ArgInstruction, Dockerfile, Instruction, Source, Span, Spanned, Stage, Warning, nearest,
+    parse_command, parse_copy, parse_from, parse_healthcheck, parse_pairs, parse_words, split,
 };
 
 /// Parses a Dockerfile.
@@ -137,7 +137,14 @@ impl File {
         if let Some(blank) = line.empty_continuations.first() {
             findings.warn("NoEmptyContinuation", "Empty continuation line".to_owned(), *blank);
         }
-        let Some(statement) = Statement::read(line, lines, findings) else { return };
+        let Some(statement) = Statement::read(line, lines, findings) else {
+            // Behind a misspelled `FROM` a stage has begun: that is one mistake, and not many.
+            let (word, _) = line.fragment().split_first(split::is_blank);
+            if nearest(word.text(), &Keyword::names()) == Some("FROM") {
+                self.position = Position::InStage;
+            }
+            return;
+        };
         findings.enter(statement.span);
         self.checks.note_comments(statement.comments, statement.span);
         lint::check_description(&statement, findings);
@@ -320,6 +327,17 @@ mod tests {
             [
                 "unknown instruction: RUNN (did you mean RUN?) @ RUNN",
                 "unknown instruction: COMPLETELY @ COMPLETELY"
+            ]
+        );
+    }
+
+    #[test]
+    fn a012_a_misspelled_from_begins_a_stage_all_the_same() {
+        assert_eq!(
+            mistakes_in_file("FORM x\nRUN a\nCOPPY b c\n"),
+            [
+                "unknown instruction: FORM (did you mean FROM?) @ FORM",
+                "unknown instruction: COPPY (did you mean COPY?) @ COPPY"
             ]
         );
     }

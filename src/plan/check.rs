@@ -115,9 +115,20 @@ pub(crate) fn survey(graph: &Graph<'_>, known: &Bases, roots: Vec<usize>) -> Sur
     survey
 }
 
-/// What the steps of a plan copy from the build context.
-pub fn copies(plan: &Plan) -> Vec<ContextCopy> {
-    plan.stages.iter().flat_map(|stage| &stage.steps).flat_map(context_copies).collect()
+/// What is wrong with the target whatever the images are that are not known yet: told before
+/// anybody waits for a registry.
+pub(crate) fn sure_errors(graph: &Graph<'_>, known: &Bases) -> Vec<PlanError> {
+    let mut errors = survey(graph, known, vec![graph.target]).errors;
+    let source = &graph.dockerfile.source;
+    errors.retain(|it| !it.kind.may_depend_on_base() && !source.slice(it.span).contains('$'));
+    errors
+}
+
+impl Plan {
+    /// What the steps copy from the build context.
+    pub fn context_copies(&self) -> Vec<ContextCopy> {
+        self.stages.iter().flat_map(|stage| &stage.steps).flat_map(context_copies).collect()
+    }
 }
 
 fn context_copies(step: &Step) -> Vec<ContextCopy> {

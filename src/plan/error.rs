@@ -88,6 +88,8 @@ pub enum PlanErrorKind {
         name: String,
         /// What is wrong with it.
         source: ParseReferenceError,
+        /// As written, if there are variables in it.
+        word: Option<String>,
     },
     /// `--target` names no stage (rule A058).
     #[error("target stage \"{target}\" could not be found{}", suggestion(.nearest.as_ref()))]
@@ -207,6 +209,15 @@ impl PlanErrorKind {
         PlanError { kind: self, span }
     }
 
+    /// Whether a base image's variables could have made a difference. Only an error for which
+    /// they could not may be told before the image is known.
+    pub(crate) fn may_depend_on_base(&self) -> bool {
+        matches!(
+            self,
+            Self::Expand(_) | Self::Trigger { .. } | Self::MissingBase(_) | Self::Violation { .. }
+        )
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -216,6 +227,17 @@ impl PlanErrorKind {
             }
             Self::UpperCaseImageName { stage: Some(stage), .. } => {
                 return Some(format!("FROM finds a stage by its lower-case name: `{stage}`"));
+            }
+            Self::UpperCaseImageName { repository, .. } => {
+                let name = repository.strip_prefix("library/").unwrap_or(repository);
+                let name = name.to_lowercase();
+                return Some(format!("names of images are in lower case: `{name}`"));
+            }
+            Self::BadImageName { word: Some(word), .. } => {
+                return Some(format!(
+                    "that is what became of `{word}`: give its ARG a default before the first \
+                     FROM, or pass it with --build-arg"
+                ));
             }
             Self::UnknownTarget { names, .. } if !names.is_empty() => {
                 return Some(format!("the stages are: {}", names.join(", ")));

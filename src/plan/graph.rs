@@ -202,13 +202,25 @@ impl<'a> Graph<'a> {
         };
         match self.stage_named(&name) {
             Some(index) => Ok(self.origin_of(index)),
-            None => self.image(&name, &platform),
+            None => self.image(&name, &platform).map_err(|kind| match kind {
+                PlanErrorKind::BadImageName { name, source, .. } => {
+                    let word = Some(from.image.raw.clone()).filter(|raw| raw.contains('$'));
+                    PlanErrorKind::BadImageName { name, source, word }
+                }
+                kind => kind,
+            }),
         }
+    }
+
+    /// All global arguments, those without a value too.
+    pub(crate) fn global_names(&self) -> Vec<&str> {
+        let declared = self.dockerfile.global_args.iter().flat_map(|it| &it.args);
+        self.globals.names().chain(declared.map(|arg| arg.name.value.as_str())).collect()
     }
 
     /// The global argument nearest to one that `word` asks for and that there is not.
     fn nearest_global(&self, word: &Word) -> Option<String> {
-        let names: Vec<&str> = self.globals.names().collect();
+        let names = self.global_names();
         let near = std::cell::RefCell::new(None);
         // An error would have come up before.
         let _ = word.expand(&|name| {
@@ -265,7 +277,7 @@ impl<'a> Graph<'a> {
     fn bad_name(&self, name: &str, source: ParseReferenceError) -> PlanErrorKind {
         let name = name.to_owned();
         if !matches!(source, ParseReferenceError::UpperCase(_)) {
-            return PlanErrorKind::BadImageName { name, source };
+            return PlanErrorKind::BadImageName { name, source, word: None };
         }
         let repository = name.split(['@', ':']).next().unwrap_or_default();
         let prefix = if repository.contains('/') { "" } else { "library/" };

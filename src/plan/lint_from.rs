@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::dockerfile::{FromInstruction, Span, Warning, Word, nearest};
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Graph;
-use crate::plan::lint::is_plain_use;
+use crate::plan::lint::{is_plain_use, place_of_use};
 use crate::plan::scope::Scope;
 
 /// Looks at the `FROM` of every stage.
@@ -19,7 +19,7 @@ pub(crate) fn check(graph: &Graph<'_>) -> Vec<Warning> {
             warnings.push(Warning { rule, message, span });
         };
         for (name, span) in undeclared(graph, &stage.from) {
-            let known: Vec<&str> = graph.globals.names().collect();
+            let known = graph.global_names();
             let suggestion = nearest(&name, &known).map(|it| format!(" (did you mean {it}?)"));
             let suggestion = suggestion.unwrap_or_default();
             warn(
@@ -65,9 +65,19 @@ fn undeclared(graph: &Graph<'_>, from: &FromInstruction) -> Vec<(String, Span)> 
     let asked = words.flat_map(|word| {
         let (_, asked) = variables(word, &graph.globals);
         let asked = asked.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
-        asked.filter(|name| is_plain_use(&word.raw, name)).map(|name| (name, word.span))
+        asked.filter(|name| is_plain_use(&word.raw, name)).map(move |name| (name, word))
     });
-    asked.filter(|(name, _)| !declared.contains(&name.as_str())).collect()
+    let mut undeclared: Vec<(String, Span)> = Vec::new();
+    for (name, word) in asked {
+        if declared.contains(&name.as_str()) || undeclared.iter().any(|(it, _)| *it == name) {
+            continue;
+        }
+        let place = place_of_use(graph.dockerfile.source.slice(word.span), &name);
+        let start = word.span.start;
+        let span = place.map_or(word.span, |it| Span::new(start + it.start..start + it.end));
+        undeclared.push((name, span));
+    }
+    undeclared
 }
 
 /// `--platform=$TARGETPLATFORM`

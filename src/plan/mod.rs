@@ -50,7 +50,7 @@ use crate::dockerfile::Dockerfile;
 use crate::plan::graph::Graph;
 use crate::plan::stage::{StageState, finish_target};
 
-pub use check::{Checked, ContextCopy, check, copies};
+pub use check::{Checked, ContextCopy, check};
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
 pub use git::{GitSource, GitUrlError};
@@ -68,14 +68,20 @@ pub use targets::{Target, targets};
 ///
 /// # Errors
 ///
-/// Everything that is wrong with stages, targets and references, each at its line.
+/// Everything that is wrong with stages, targets and references, each at its line; and whatever is
+/// wrong with the target's instructions that no base image can change.
 pub fn missing_bases(
     dockerfile: &Dockerfile,
     options: &PlanOptions,
     known: &Bases,
 ) -> Result<Vec<MissingBase>, Vec<PlanError>> {
     let graph = Graph::new(dockerfile, options)?;
-    Ok(reach::walk(&graph, known)?.missing)
+    let missing = reach::walk(&graph, known)?.missing;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    let errors = check::sure_errors(&graph, known);
+    if errors.is_empty() { Ok(missing) } else { Err(errors) }
 }
 
 /// Plans the build of the target.

@@ -14,6 +14,8 @@
 //! git/<hex>            what has been fetched of a git repository (`fetch`)
 //! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
+//! tmp/partial/         blobs that are being fetched, for whoever fetches them next
+//! tmp/uploads/         where interrupted uploads go on
 //! lock                 locked while index.json changes
 //! users                locked, shared, by every process that has the store open
 //! ```
@@ -42,8 +44,10 @@
 mod blob;
 mod error;
 pub(crate) mod index;
+mod journal;
 mod mounts;
 mod origin;
+mod partial;
 mod prune;
 pub(crate) mod publish;
 mod remove;
@@ -63,6 +67,7 @@ pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
 pub use mounts::{HeldMount, Hold};
+pub use partial::PartialBlob;
 pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest};
+use crate::store::remove::remove_quietly;
 use crate::store::{Store, StoreError, index, remove_tree};
 
 /// A manifest or index that is larger is not followed; registries allow 4 MiB (rule B043).
@@ -132,6 +133,10 @@ impl Store {
             }
         }
         self.remove_repositories(&mut pruned)?;
+        // Nobody else has the store open, so nobody is fetching or sending these.
+        for directory in [self.partials(), self.uploads()] {
+            remove_quietly(&directory);
+        }
         Ok(pruned)
     }
 

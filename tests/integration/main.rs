@@ -6,6 +6,7 @@
 mod support;
 
 mod add_remote;
+mod checks;
 mod contexts;
 mod dockerfile_errors;
 mod files;
@@ -19,6 +20,7 @@ mod outputs;
 mod proof_of_support;
 mod push;
 mod registry_faults;
+mod registry_settings;
 mod reproducibility;
 mod run;
 mod settings;
