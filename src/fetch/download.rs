@@ -161,7 +161,7 @@ fn write(
     let mut sink = if packed {
         Sink::Packed(Box::new(flate2::write::MultiGzDecoder::new(writer)))
     } else {
-        Sink::Plain(writer)
+        Sink::Plain(Box::new(writer))
     };
     while let Some(piece) = pieces.blocking_recv() {
         let Some(piece) = piece else {
@@ -176,7 +176,7 @@ fn write(
 /// Where a body goes: straight into the blob, or by way of a decompressor if the server packed it
 /// for the transfer.
 enum Sink {
-    Plain(BlobWriter),
+    Plain(Box<BlobWriter>),
     Packed(Box<flate2::write::MultiGzDecoder<BlobWriter>>),
 }
 
@@ -190,7 +190,7 @@ impl Sink {
 
     fn finish(self) -> io::Result<BlobWriter> {
         match self {
-            Self::Plain(writer) => Ok(writer),
+            Self::Plain(writer) => Ok(*writer),
             Self::Packed(decoder) => decoder.finish(),
         }
     }
