@@ -1,5 +1,6 @@
 //! How registries are reached and as whom: proxies, certificates, files of other tools, pipelines.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -110,7 +111,7 @@ fn b080_a_registry_that_fails_three_requests_of_ten_gets_and_gives_everything() 
     let mut dockerfile = "FROM busybox\n".to_owned();
     for number in 0..8 {
         context.write(&format!("f{number}"), format!("{number}").repeat(20_000 + number));
-        dockerfile += &format!("COPY f{number} /\n");
+        writeln!(dockerfile, "COPY f{number} /").expect("a String takes all");
     }
     context.write("Dockerfile", dockerfile);
     let mirror = registry.as_docker_hub();
