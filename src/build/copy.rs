@@ -51,7 +51,7 @@ pub(crate) struct Trees {
     /// Stages and images.
     files: Vec<(CopyFrom, Committed)>,
     /// All of them, and the contexts.
-    trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    all: Vec<(CopyFrom, Arc<dyn Tree>)>,
     /// The remote sources of an `ADD`, in order.
     remotes: Vec<Arc<dyn Tree>>,
 }
@@ -111,7 +111,7 @@ impl Sources {
             let tree: Arc<dyn Tree> = Arc::clone(tree) as _;
             trees.push((CopyFrom::NamedContext(name.clone()), tree));
         }
-        Trees { files, trees, remotes: Vec::new() }
+        Trees { files, all: trees, remotes: Vec::new() }
     }
 
     /// A digest of each thing that the step reads, in order. Layers name their files without
@@ -243,7 +243,7 @@ impl Trees {
     }
 
     fn get(&self, from: &CopyFrom) -> Option<&dyn Tree> {
-        self.trees.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
+        self.all.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
     }
 
     fn digest(&self, step: &CopyStep) -> Result<Digest, BuildErrorKind> {

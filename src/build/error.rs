@@ -172,8 +172,7 @@ impl BuildErrorKind {
         match self {
             Self::Parse(error) => error.hint(),
             Self::Plan(error) => error.hint(),
-            Self::Exit { hint, .. } => hint.clone(),
-            Self::NoSandbox { hint, .. } => hint.clone(),
+            Self::Exit { hint, .. } | Self::NoSandbox { hint, .. } => hint.clone(),
             Self::Sandbox(error) => error.hint(),
             Self::User(error) => error.hint(),
             Self::Copy(error) => error.hint(),

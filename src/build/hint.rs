@@ -23,9 +23,6 @@ const PACKAGES: [&str; 16] = [
     "unzip", "wget", "xz", "zip", "zsh",
 ];
 
-const NO_MANAGER: &str = "the image may have no package manager at all: install in an earlier \
-                          stage, and `COPY --from` it";
-
 /// What can be seen of the image in which a command failed.
 pub(crate) struct Image<'a> {
     /// `/etc/os-release`, if there is one.
@@ -37,7 +34,7 @@ pub(crate) struct Image<'a> {
 /// What to do about a command that ended with `status` after this output.
 pub(crate) fn of_exit(status: i32, output: &str, image: &Image<'_>) -> Option<String> {
     let meaning = meaning(status)?;
-    let more = if status == 127 { not_found(output).and_then(|it| image.advise(it)) } else { None };
+    let more = if status == 127 { not_found(output).map(|it| image.advise(it)) } else { None };
     Some(match more {
         Some(more) => format!("{meaning}; {more}"),
         None => meaning.to_owned(),
@@ -48,7 +45,7 @@ pub(crate) fn of_exit(status: i32, output: &str, image: &Image<'_>) -> Option<St
 pub(crate) fn of_start(output: &str, image: &Image<'_>) -> Option<String> {
     let is_missing = output.ends_with("executable file not found in $PATH")
         || output.ends_with("no such file or directory");
-    if is_missing { not_found(output).and_then(|it| image.advise(it)) } else { None }
+    if is_missing { not_found(output).map(|it| image.advise(it)) } else { None }
 }
 
 /// What a shell means by its status.
@@ -86,56 +83,65 @@ fn not_found(output: &str) -> Option<&str> {
 }
 
 impl Image<'_> {
-    fn advise(&self, program: &str) -> Option<String> {
+    fn advise(&self, program: &str) -> String {
         if program.contains('/') {
-            return Some(format!(
+            return format!(
                 "if `{program}` is there, what is missing is the interpreter in its `#!` line \
                  (Windows line ends count as part of it) or its dynamic loader (a glibc program \
                  in Alpine, say)"
-            ));
+            );
         }
-        let own = self.manager();
-        match program {
-            "sudo" => return Some("a step is root already: leave out `sudo`".to_owned()),
+        self.confused(program)
+            .or_else(|| self.other_manager(program))
+            .unwrap_or_else(|| self.to_install(program))
+    }
+
+    /// Words of bash, and programs that have another name here.
+    fn confused(&self, program: &str) -> Option<String> {
+        let advice = match program {
+            "sudo" => "a step is root already: leave out `sudo`",
             "source" | "[[" | "pushd" | "popd" | "shopt" if (self.has)("bash") => {
                 return Some(format!(
                     "`{program}` is a word of bash: write `SHELL [\"/bin/bash\", \"-c\"]` above, \
                      or say it in the words of /bin/sh"
                 ));
             }
-            "source" => return Some("`source` is a word of bash: write `. file`".to_owned()),
-            "[[" => return Some("`[[` is a word of bash: write `[ ... ]`".to_owned()),
-            "python" if (self.has)("python3") => return Some("it is `python3` here".to_owned()),
-            "pip" if (self.has)("pip3") => return Some("it is `pip3` here".to_owned()),
-            _ => {}
-        }
-        if let Some((_, install)) = own
-            && let Some(other) = MANAGERS.iter().find(|(name, _)| *name == program)
-        {
-            // A distroless image has the file of its distribution, and nothing of it besides.
-            let name = self.field("NAME").unwrap_or("this image");
-            return Some(if other.1 == install {
-                NO_MANAGER.to_owned()
-            } else {
+            "source" => "`source` is a word of bash: write `. file`",
+            "[[" => "`[[` is a word of bash: write `[ ... ]`",
+            "python" if (self.has)("python3") => "it is `python3` here",
+            "pip" if (self.has)("pip3") => "it is `pip3` here",
+            _ => return None,
+        };
+        Some(advice.to_owned())
+    }
+
+    /// The package manager of another distribution, or one with a slip in its name.
+    fn other_manager(&self, program: &str) -> Option<String> {
+        let Some((_, meant)) = MANAGERS.iter().find(|(name, _)| *name == program) else {
+            let (near, _) = MANAGERS.iter().find(|(name, _)| is_slip(program, name))?;
+            return (self.has)(near).then(|| format!("did you mean `{near}`?"));
+        };
+        Some(match self.manager() {
+            Some((_, install)) if install != *meant => {
+                let name = self.field("NAME").unwrap_or("this image");
                 format!("{name} has no `{program}`: write `{install} PACKAGE`")
-            });
-        }
-        if let Some((near, _)) = MANAGERS.iter().find(|(name, _)| is_slip(program, name))
-            && (self.has)(near)
-        {
-            return Some(format!("did you mean `{near}`?"));
-        }
-        if MANAGERS.iter().any(|(name, _)| *name == program) {
-            return Some(NO_MANAGER.to_owned());
-        }
-        let install = own.filter(|_| PACKAGES.contains(&program)).map(|(_, install)| install);
-        match (program, install) {
-            ("bash", Some(install)) => {
-                Some(format!("use `/bin/sh`, or install it before: `RUN {install} bash`"))
             }
-            ("bash", None) => Some("the image has no bash: use `/bin/sh`".to_owned()),
-            (_, Some(install)) => Some(format!("install it before: `{install} {program}`")),
-            (_, None) => Some("is it installed in an earlier step?".to_owned()),
+            // A distroless image has the file of its distribution, and nothing of it besides.
+            _ => "the image may have no package manager at all: install in an earlier stage, and \
+                  `COPY --from` it"
+                .to_owned(),
+        })
+    }
+
+    fn to_install(&self, program: &str) -> String {
+        let manager = self.manager().filter(|_| PACKAGES.contains(&program));
+        match (program, manager) {
+            ("bash", Some((_, install))) => {
+                format!("use `/bin/sh`, or install it before: `RUN {install} bash`")
+            }
+            ("bash", None) => "the image has no bash: use `/bin/sh`".to_owned(),
+            (_, Some((_, install))) => format!("install it before: `{install} {program}`"),
+            (_, None) => "is it installed in an earlier step?".to_owned(),
         }
     }
 

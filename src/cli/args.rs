@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::cli::registry_args::RegistryArguments;
+use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
@@ -62,8 +63,13 @@ pub(crate) enum ProgressMode {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArguments>),
+    /// Copy an image, or an index with all its images, to another name in a registry
+    Copy(CopyArguments),
     /// List the images in the store
     Images,
+    /// Put images for several platforms under one name
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Print an image's manifest and config as JSON
     Inspect(ReferenceArgument),
     /// Check a Dockerfile and build nothing: the same as `build --check`
@@ -74,10 +80,16 @@ pub(crate) enum Command {
     Login(LoginArguments),
     /// Remove the stored credentials of a registry
     Logout(LogoutArguments),
+    /// List the tags of a repository in a registry
+    Ls(ReferenceArgument),
+    /// Print a manifest or index from a registry, byte for byte
+    Manifest(ReferenceArgument),
     /// Copy an image from a registry into the store
     Pull(PullArguments),
     /// Copy images from the store to their registries
     Push(PushArguments),
+    /// Remove tags, or manifests by digest, from their registries
+    Rm(ReferencesArgument),
     /// Remove images from the store
     Rmi(ReferencesArgument),
     /// Run an image's entrypoint in the sandbox

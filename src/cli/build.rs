@@ -102,7 +102,9 @@ fn attempt(request: &Arc<Request>, workshop: &Workshop) -> Result<Attempt, Failu
 fn show_warnings(session: &Session<'_>, warnings: &[String]) {
     if session.global.progress == ProgressMode::Json {
         let display = session.display();
-        warnings.iter().for_each(|it| display.report(Event::Warning(it.clone())));
+        for warning in warnings {
+            display.report(Event::Warning(warning.clone()));
+        }
     } else {
         summary::print_warnings(warnings);
     }

@@ -176,7 +176,7 @@ mod tests {
         let tar = directory.path().join("a.tar");
         std::fs::write(&tar, "").expect("writable");
         let check = |argument: &str, expected: &str| {
-            let place = Place::of(Path::new(argument)).ok().expect(argument);
+            let place = Place::of(Path::new(argument)).expect(argument);
             let debug = format!("{place:?}");
             assert!(debug.starts_with(expected), "{argument}: {debug}");
         };

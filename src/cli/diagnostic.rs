@@ -122,10 +122,10 @@ pub(crate) fn print(diagnostics: &[Diagnostic], colour: bool) {
     let colour = colour && std::io::stderr().is_terminal();
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut stderr = std::io::stderr().lock();
-    let rendered: Vec<String> = diagnostics.iter().map(|it| it.render(&renderer)).collect();
-    if !rendered.is_empty() {
+    let texts: Vec<String> = diagnostics.iter().map(|it| it.render(&renderer)).collect();
+    if !texts.is_empty() {
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(stderr, "{}", rendered.join("\n\n"));
+        let _ = writeln!(stderr, "{}", texts.join("\n\n"));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::dockerfile::Source;
 use crate::fetch::FetchError;
 use crate::fetch::GitError;
 use crate::image::ImageError;
+use crate::oci::Reference;
 use crate::registry::CredentialError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -124,6 +125,15 @@ fn transfer_exit(error: &TransferError) -> Exit {
 /// A registry's refusal.
 pub(crate) fn registry(error: &RegistryError) -> Failure {
     Failure::from_error(Exit::Registry, error, error.hint())
+}
+
+/// A registry's refusal to remove something.
+pub(crate) fn removal(error: &RegistryError, reference: &Reference) -> Failure {
+    let by_tag = reference.digest().is_none() && matches!(error, RegistryError::Rejected { .. });
+    let advice = "this registry removes by digest only, all tags of it at once: `coracle manifest` \
+                  prints what a tag means, and `coracle rm NAME@sha256:…` removes it";
+    let hint = if by_tag { Some(advice.to_owned()) } else { error.hint() };
+    Failure::from_error(Exit::Registry, error, hint)
 }
 
 /// Credentials that could not be kept, or forgotten.

@@ -14,6 +14,7 @@ mod environment;
 mod exit;
 mod failure;
 mod images;
+mod index;
 mod inspect;
 mod load;
 mod login;
@@ -24,6 +25,8 @@ mod progress;
 mod pull;
 mod push;
 mod registry_args;
+mod remote;
+mod remote_args;
 mod run;
 mod save;
 mod secrets;
@@ -67,6 +70,11 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
     let session = Session::new(global, environment, registry_args::named_hosts(&command));
     match command {
         Command::Build(arguments) => build::build(&session, &arguments)?,
+        Command::Copy(arguments) => remote::copy(&session, &arguments)?,
+        Command::Index(command) => index::index(&session, command)?,
+        Command::Ls(arguments) => remote::list(&session, &arguments.reference)?,
+        Command::Manifest(arguments) => remote::manifest(&session, &arguments.reference)?,
+        Command::Rm(arguments) => remote::remove(&session, &arguments.references)?,
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,

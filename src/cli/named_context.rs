@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn names_ignore_case_and_places_may_hold_an_equals_sign() {
         let arguments = ["Extra=https://x/y?a=b".to_owned()];
-        let places = split(&arguments).ok().expect("well formed");
+        let places = split(&arguments).expect("well formed");
         assert_eq!(places[0].0, "extra");
         assert!(matches!(&places[0].1, NamedPlace::Url(source) if source.url == "https://x/y?a=b"));
         assert!(split(&["nothing".to_owned()]).is_err());

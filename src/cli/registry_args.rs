@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::args::Command;
+use crate::cli::remote_args::IndexCommand;
 use crate::oci::Reference;
 
 /// How registries are spoken to, and as whom.
@@ -41,6 +42,13 @@ pub(crate) fn named_hosts(command: &Command) -> Vec<String> {
         Command::Pull(arguments) => vec![&arguments.reference],
         Command::Push(arguments) => arguments.references.iter().collect(),
         Command::Run(arguments) => vec![&arguments.reference],
+        Command::Copy(arguments) => vec![&arguments.target],
+        Command::Ls(arguments) | Command::Manifest(arguments) => vec![&arguments.reference],
+        Command::Rm(arguments) => arguments.references.iter().collect(),
+        Command::Index(IndexCommand::Push { index }) => vec![index],
+        Command::Index(IndexCommand::Create(arguments) | IndexCommand::Add(arguments)) => {
+            arguments.images.iter().collect()
+        }
         _ => Vec::new(),
     };
     let mut hosts: Vec<String> = Vec::new();

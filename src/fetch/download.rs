@@ -124,7 +124,7 @@ async fn receive(
     place: Place,
 ) -> Result<Descriptor, FetchError> {
     let (sender, receiver) = mpsc::channel(WAITING);
-    let written = tokio::task::spawn_blocking(move || write(writer, receiver, packed, place));
+    let written = tokio::task::spawn_blocking(move || write(writer, receiver, packed, &place));
     let outcome = async {
         while let Some(piece) = response.chunk().await? {
             // The writer has failed, and will say why.
@@ -148,7 +148,7 @@ fn write(
     writer: BlobWriter,
     mut pieces: mpsc::Receiver<Option<bytes::Bytes>>,
     packed: bool,
-    place: Place,
+    place: &Place,
 ) -> Result<Option<Descriptor>, FetchError> {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
 
@@ -158,9 +158,10 @@ fn write(
         }
         _ => FetchError::Store(StoreError::unwrap_io("write", "a download", error)),
     };
-    let mut sink = match packed {
-        true => Sink::Packed(flate2::write::MultiGzDecoder::new(writer)),
-        false => Sink::Plain(writer),
+    let mut sink = if packed {
+        Sink::Packed(Box::new(flate2::write::MultiGzDecoder::new(writer)))
+    } else {
+        Sink::Plain(Box::new(writer))
     };
     while let Some(piece) = pieces.blocking_recv() {
         let Some(piece) = piece else {
@@ -175,8 +176,8 @@ fn write(
 /// Where a body goes: straight into the blob, or by way of a decompressor if the server packed it
 /// for the transfer.
 enum Sink {
-    Plain(BlobWriter),
-    Packed(flate2::write::MultiGzDecoder<BlobWriter>),
+    Plain(Box<BlobWriter>),
+    Packed(Box<flate2::write::MultiGzDecoder<BlobWriter>>),
 }
 
 impl Sink {
@@ -189,7 +190,7 @@ impl Sink {
 
     fn finish(self) -> io::Result<BlobWriter> {
         match self {
-            Self::Plain(writer) => Ok(writer),
+            Self::Plain(writer) => Ok(*writer),
             Self::Packed(decoder) => decoder.finish(),
         }
     }

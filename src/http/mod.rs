@@ -79,8 +79,11 @@ pub struct Http {
     config: HttpConfig,
     authorities: Vec<reqwest::Certificate>,
     /// Each made when the first host that needs it is spoken to.
-    clients: Mutex<BTreeMap<(Trust, Route, Option<PathBuf>), reqwest::Client>>,
+    clients: Mutex<BTreeMap<Kind, reqwest::Client>>,
 }
+
+/// What hosts must have in common to share a client; the last is their directory of certificates.
+type Kind = (Trust, Route, Option<PathBuf>);
 
 /// Which certificates are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -151,7 +151,8 @@ fn is_repository(remote: &str) -> bool {
         Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
             "git" | "ssh" => true,
             "http" | "https" => {
-                rest.split_once('/').is_some_and(|(_, path)| path.ends_with(".git"))
+                // Other than a file's name, a repository's ends in small letters.
+                rest.split_once('/').is_some_and(|(_, path)| path.strip_suffix(".git").is_some())
             }
             _ => false,
         },
@@ -209,16 +210,9 @@ pub(crate) fn decode(text: &str) -> String {
     while let Some(byte) = bytes.get(at) {
         let digits = bytes.get(at + 1..at + 3).filter(|_| *byte == b'%');
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(escaped) => {
-                decoded.push(escaped);
-                at += 3;
-            }
-            None => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(escaped.unwrap_or(*byte));
+        at += if escaped.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }

@@ -77,19 +77,15 @@ pub(crate) fn cloud_helpers(host: &str) -> &'static [&'static str] {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
     #[test]
     fn b109_a_jobs_credentials_are_for_its_own_registry() {
         let pipeline = Pipeline {
-            ci_registry: text("r.gitlab.example:5050"),
+            ci_registry: Some("r.gitlab.example:5050".to_owned()),
             ci_job_token: Some(Secret::new("job")),
-            ci_dependency_proxy_server: text("gitlab.example:443"),
-            ci_dependency_proxy_user: text("proxy"),
+            ci_dependency_proxy_server: Some("gitlab.example:443".to_owned()),
+            ci_dependency_proxy_user: Some("proxy".to_owned()),
             ci_dependency_proxy_password: Some(Secret::new("p")),
-            github_actor: text("octo"),
+            github_actor: Some("octo".to_owned()),
             github_token: Some(Secret::new("gh")),
             ..Pipeline::default()
         };
@@ -103,7 +99,7 @@ mod tests {
         check("docker.io", None);
         check("ghcr.io.example", None);
         let named = Pipeline {
-            ci_registry_user: text("u"),
+            ci_registry_user: Some("u".to_owned()),
             ci_registry_password: Some(Secret::new("p")),
             ..pipeline.clone()
         };

@@ -188,13 +188,13 @@ impl Registries {
 
 impl Entry {
     fn completed(mut self, path: &std::path::Path) -> Result<Self, RegistriesError> {
-        self.location = self.location.trim_end_matches('/').to_owned();
+        self.location.truncate(self.location.trim_end_matches('/').len());
         if self.prefix.is_empty() {
             self.prefix.clone_from(&self.location);
         }
         self.prefix = normal(&self.prefix);
         for mirror in &mut self.mirror {
-            mirror.location = mirror.location.trim_end_matches('/').to_owned();
+            mirror.location.truncate(mirror.location.trim_end_matches('/').len());
         }
         if self.is_sound() {
             return Ok(self);
@@ -221,13 +221,11 @@ impl Entry {
     }
 
     fn covers(&self, name: &str) -> bool {
-        match self.prefix.strip_prefix('*') {
-            Some(rest) => host_of(name).ends_with(rest) && host_of(name).len() > rest.len(),
-            None => {
-                let rest = name.strip_prefix(&self.prefix);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
+        if let Some(rest) = self.prefix.strip_prefix('*') {
+            return host_of(name).ends_with(rest) && host_of(name).len() > rest.len();
         }
+        let rest = name.strip_prefix(&self.prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// `name` with `location` in the place of the prefix; as it is without a location.

@@ -120,13 +120,13 @@ impl Upload<'_> {
     /// The place where an earlier upload, or a mount that failed, has left off.
     async fn take_up(&self, session: Session) -> Option<Place> {
         let fresh = |to: Url| Place { to, offset: 0, smallest: 0 };
-        if let Some(earlier) = session.earlier {
-            if let Some(place) = self.ask(&fresh(earlier)).await.filter(|it| it.offset > 0) {
-                if let Some(unused) = session.begun {
-                    self.client.abandon(self.call, &unused).await;
-                }
-                return Some(place);
+        if let Some(earlier) = session.earlier
+            && let Some(place) = self.ask(&fresh(earlier)).await.filter(|it| it.offset > 0)
+        {
+            if let Some(unused) = session.begun {
+                self.client.abandon(self.call, &unused).await;
             }
+            return Some(place);
         }
         session.begun.map(fresh)
     }

@@ -45,10 +45,8 @@ impl Store {
     /// Fails if no file can be made.
     pub fn resume(&self, expected: &Descriptor) -> Result<PartialBlob, StoreError> {
         let path = self.partials().join(expected.digest.hex());
-        let claimed = match expected.size >= SMALLEST {
-            true => claim(&path, &self.partials())?,
-            false => None,
-        };
+        let directory = self.partials();
+        let claimed = if expected.size >= SMALLEST { claim(&path, &directory)? } else { None };
         let Some(file) = claimed else {
             let writer = self.writer_for(expected)?;
             return Ok(PartialBlob { writer, kept: None, noted: 0, store: self.clone() });

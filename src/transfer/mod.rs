@@ -9,14 +9,13 @@
 mod content;
 mod error;
 mod fetch;
+mod gather;
 mod preflight;
 mod push;
-#[cfg(test)]
-mod registry_tests;
 mod resolve;
-#[cfg(test)]
-mod rule_tests;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -26,6 +25,7 @@ use crate::registry::Credential;
 
 pub use crate::transfer::error::TransferError;
 pub use crate::transfer::fetch::fetch_layers;
+pub use crate::transfer::gather::{gather, gather_entries};
 pub use crate::transfer::preflight::check_push;
 pub use crate::transfer::push::{Pushed, push};
 pub use crate::transfer::resolve::{ResolvedImage, find, resolve};

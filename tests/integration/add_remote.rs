@@ -46,15 +46,20 @@ fn a139_a_download_is_the_owners_and_as_old_as_the_server_says() {
     let headers = vec![("last-modified", DATE.to_owned())];
     server.put("/a/file.txt", Answer { body: b"text".to_vec(), headers, ..Answer::default() });
     server.put_text("/undated", "u");
+    // What a server packs for the way is unpacked on arrival, as in BuildKit.
+    let headers = vec![("content-encoding", "gzip".to_owned())];
+    server.put("/packed", Answer { body: gzip(b"page"), headers, ..Answer::default() });
     let url = server.url("");
     let dockerfile = format!(
-        "FROM scratch\nADD {url}/a/file.txt?x=1#y {url}/undated /d/\nADD --chmod=755 {url}/a/file.txt /named\n"
+        "FROM scratch\nADD {url}/a/file.txt?x=1#y {url}/undated /d/\nADD --chmod=755 {url}/a/file.txt /named\n\
+         ADD {url}/packed /\n"
     );
     let files = build(&coracle, &dockerfile, &[]).files();
     let of = |name: &str| (files[name].summary(), files[name].mtime, files[name].text());
     assert_eq!(of("d/file.txt"), ("- 600 0:0".to_owned(), COMMIT_TIME, "text".to_owned()));
     assert_eq!(of("d/undated"), ("- 600 0:0".to_owned(), 0, "u".to_owned()));
     assert_eq!(of("named").0, "- 755 0:0");
+    assert_eq!(of("packed").2, "page");
 }
 
 #[test]
@@ -312,6 +317,52 @@ fn a_repository_cannot_reach_into_the_machine() {
     run(&coracle, &add(""), &[]).fails(3, &["transport 'file' not allowed"]);
     let output = run(&coracle, &add("?submodules=false#:d/etc"), &[]);
     output.fails(3, &["has no directory `d/etc`"]);
+}
+
+#[test]
+fn a141_over_ssh_the_agent_is_lent_only_on_request() {
+    let server = require!(GitServer::start());
+    let mut coracle = require!(Coracle::new());
+    let repository = server.repository("a.git");
+    repository.write("Dockerfile", "FROM scratch\nCOPY f /\n");
+    repository.write("f", "text");
+    repository.commit();
+    // An `ssh` that stays on this machine, and notes how it was called.
+    let bin = coracle.home("bin");
+    coracle.own(&bin);
+    let log = coracle.home("ssh.log");
+    let script = format!(
+        "#!/bin/sh\necho \"agent=$SSH_AUTH_SOCK $*\" >> {}\nfor last; do :; done\n\
+         export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'\neval \"exec $last\"\n",
+        log.display()
+    );
+    std::fs::write(bin.join("ssh"), script).expect("writable");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(bin.join("ssh"), mode).expect("ours");
+    coracle.set("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+    // Not a socket anybody listens on: no key is needed here.
+    let agent = coracle.home("agent");
+    let agent_name = agent.display().to_string();
+    let _listener = std::os::unix::net::UnixListener::bind(&agent).expect("a short name");
+    std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    coracle.set("SSH_AUTH_SOCK", &agent_name);
+    let calls = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        assert!(text.lines().all(|line| line.contains("-o BatchMode=yes")), "{text}");
+        assert!(!text.is_empty());
+        text.lines().filter(|line| line.starts_with(&format!("agent={agent_name} "))).count()
+    };
+    let url = format!("ssh://git@host.invalid{}", repository.path.display());
+    let dockerfile = format!("FROM scratch\nADD {url} /\n");
+    assert_eq!(build(&coracle, &dockerfile, &["--no-cache"]).files()["f"].text(), "text");
+    assert_eq!(calls(), 0, "a Dockerfile alone cannot use the agent");
+    build(&coracle, &dockerfile, &["--no-cache", "--ssh", "default"]);
+    assert_ne!(calls(), 0);
+    let output = format!("type=oci,dest={}", coracle.home("built.tar").display());
+    let scp = format!("git@host.invalid:{}", repository.path.display());
+    coracle.run(&["build", "--output", &output, &scp]).ok();
+    assert_ne!(calls(), 0, "who names a repository on the command line lends the agent");
 }
 
 #[test]

@@ -126,23 +126,23 @@ fn check(session: &Session<'_>, request: &Request, format: CallFormat) -> Result
 }
 
 fn say_what_is_missing(report: &Report) {
-    let mut notes = String::new();
+    let mut notes = Vec::new();
     for (name, nearest) in &report.unknown_rules {
         let suggestion = nearest.map(|it| format!(" (did you mean {it}?)")).unwrap_or_default();
-        notes += &format!("note: `# check=` names no check: {name}{suggestion}\n");
+        notes.push(format!("note: `# check=` names no check: {name}{suggestion}\n"));
     }
     let mut images: Vec<String> =
         report.unknown.iter().map(|base| base.reference.familiar()).collect();
     images.dedup();
     if !images.is_empty() {
-        notes += &format!(
-            "note: not in the store: {}. Their variables, platform and ONBUILD triggers were not \
-             checked; `--pull` asks the registry.\n",
+        notes.push(format!(
+            "note: not in the store: {}; what depends on their variables, platforms and ONBUILD \
+             triggers was not checked, and `--pull` asks the registry\n",
             images.join(", "),
-        );
+        ));
     }
     // Nobody is left to tell when standard error is closed.
-    let _ = std::io::stderr().lock().write_all(notes.as_bytes());
+    let _ = std::io::stderr().lock().write_all(notes.concat().as_bytes());
 }
 
 fn say(text: &str) {

@@ -6,9 +6,10 @@ use crate::plan::OutlineMount;
 
 /// The target, and a table of each kind of thing that there is.
 pub(crate) fn table(outline: &Outline) -> String {
-    let mut text = format!("TARGET:       {}\n", outline.name.as_deref().unwrap_or("(default)"));
+    let name = outline.name.as_deref().unwrap_or("(default)");
+    let mut text = ["TARGET:       ", name, "\n"].concat();
     if let Some(description) = &outline.description {
-        text += &format!("DESCRIPTION:  {description}\n");
+        text.extend(["DESCRIPTION:  ", description, "\n"]);
     }
     let args = outline.args.iter().map(|arg| {
         let value = arg.value.clone().unwrap_or_default();

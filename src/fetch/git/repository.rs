@@ -310,8 +310,9 @@ mod tests {
     #[test]
     fn a_branch_goes_before_a_tag_and_a_tag_is_peeled() {
         let check = |lines: &[(&str, &str)], wanted: &str, expected: Option<(&str, &str)>| {
-            let listing: String =
-                lines.iter().map(|(id, name)| format!("{id}\t{name}\n")).collect();
+            let listing: Vec<String> =
+                lines.iter().map(|(id, name)| format!("{id}\t{name}")).collect();
+            let listing = listing.join("\n");
             let found = choose(&listing, wanted).map(|found| (found.commit, found.object));
             let expected = expected.map(|(commit, object)| (commit.into(), object.into()));
             assert_eq!(found, expected, "{wanted}");

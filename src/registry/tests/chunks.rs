@@ -136,10 +136,10 @@ impl Bench {
         let (target, descriptor) = (named(&self.fake, "a:1"), blob(bytes));
         let offer = client.offer(&target, &descriptor, &[]).await?;
         assert!(matches!(offer, Offer::Wanted(_)), "{offer:?}");
-        let notes: Mutex<Vec<String>> = Mutex::default();
-        let noted = |note: &str| notes.lock().expect("no panic while locked").push(note.into());
+        let places: Mutex<Vec<String>> = Mutex::default();
+        let noted = |it: &str| places.lock().expect("no panic while locked").push(it.into());
         client.upload(&target, &descriptor, &content(bytes), session, &noted).await?;
-        Ok(notes.into_inner().expect("no panic while locked"))
+        Ok(places.into_inner().expect("no panic while locked"))
     }
 }
 

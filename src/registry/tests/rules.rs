@@ -216,7 +216,7 @@ async fn b098_a_host_that_never_answers_is_given_up() {
     let address = listener.local_addr().expect("it is bound");
     let retry = Retry { first: Duration::from_millis(1), attempts: 2, ..Retry::default() };
     let idle_timeout = Duration::from_millis(100);
-    let client = Client::new(Config { idle_timeout, retry, ..config() }).expect("a client");
+    let client = Client::new(Config { retry, idle_timeout, ..config() }).expect("a client");
     let reference = format!("{address}/a:1").parse().expect("a reference");
     let error = client.resolve(&reference).await.expect_err("silence");
     let RegistryError::Unreachable { source, .. } = error else { panic!("{error}") };

@@ -9,5 +9,5 @@ ENV VERSION=${VERSION:-1.0} \
     PATH=${PREFIX}/bin:$PATH
 LABEL org.opencontainers.image.version=$VERSION
 WORKDIR ${PREFIX}
-COPY app-${VERSION}.tar.gz /tmp/
+ADD https://example.org/app-${VERSION}.tar.gz /tmp/
 COPY --exclude=*.md --parents docs/**/*.txt ./

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Cut(usize),
     /// This status instead, and how many seconds the client is told to wait.
     Status(u16, Option<u32>),
+    /// The request is swallowed, and nothing ever comes back.
+    Hang,
     /// The request arrives, and its answer is lost.
     Lose,
     /// One byte in the middle of the body is another one.
@@ -44,6 +46,8 @@ pub(crate) enum Fault {
 struct Rule {
     method: Method,
     path: String,
+    /// How many requests go by before the first that it meets.
+    skip: usize,
     times: usize,
     fault: Fault,
 }
@@ -90,6 +94,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// The `Authorization` header.
     pub(crate) authorization: Option<String>,
+    /// The `Range` header.
+    pub(crate) range: Option<String>,
     /// The status that the client got.
     pub(crate) status: StatusCode,
 }
@@ -137,7 +143,19 @@ impl Proxy {
 
     /// Makes the next `times` requests of this method whose path contains `path` fail.
     pub(crate) fn fail(&self, times: usize, method: Method, path: &str, fault: Fault) {
-        let rule = Rule { method, path: path.to_owned(), times, fault };
+        self.fail_after(0, times, method, path, fault);
+    }
+
+    /// The same, but lets the first `skip` of them go by.
+    pub(crate) fn fail_after(
+        &self,
+        skip: usize,
+        times: usize,
+        method: Method,
+        path: &str,
+        fault: Fault,
+    ) {
+        let rule = Rule { method, path: path.to_owned(), skip, times, fault };
         self.state.rules.lock().expect("no panic while locked").push(rule);
     }
 
@@ -187,6 +205,10 @@ impl Inner {
         let Some(rule) = rules.iter_mut().find(meets) else {
             return self.chance.lock().expect("no panic while locked").as_mut()?.fault();
         };
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            return None;
+        }
         rule.times -= 1;
         Some(rule.fault.clone())
     }
@@ -197,14 +219,21 @@ async fn forward(State(state): State<Arc<Inner>>, request: Request) -> Response 
     let path = request.uri().to_string();
     let authorization = request.headers().get(header::AUTHORIZATION);
     let authorization = authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+    let range = request.headers().get(header::RANGE);
+    let range = range.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
     let fault = state.fault(&method, &path);
     let response = match &fault {
         Some(Fault::Status(status, wait)) => refuse(*status, *wait),
+        Some(Fault::Hang) => {
+            drop(axum::body::to_bytes(request.into_body(), usize::MAX).await);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            refuse(504, None)
+        }
         Some(Fault::Redirect(host)) => redirect(host, &path),
         _ => relay(&state, &path, request).await,
     };
     let status = response.status();
-    let seen = Seen { method, path, authorization, status };
+    let seen = Seen { method, path, authorization, range, status };
     state.seen.lock().expect("no panic while locked").push(seen);
     match fault {
         Some(Fault::Delay(time)) => {
