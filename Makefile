@@ -5,7 +5,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 STATIC := x86_64-unknown-linux-musl
 
-.PHONY: help demo test lint doc unit static stand-in setup-demo setup-test
+.PHONY: help demo test lint doc unit fuzz static stand-in setup-demo setup-test
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -18,6 +18,7 @@ test: setup-test lint doc stand-in unit ## Everything that CI checks
 
 lint:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
 
 doc:
@@ -32,6 +33,11 @@ unit:
 		$(CARGO) test --locked --no-fail-fast; status=$$?; \
 	fi; \
 	cat $(TARGET)/tmp/skipped 2> /dev/null; exit $$status
+
+FUZZ_SECONDS ?= 60
+
+fuzz: setup-test ## Run each fuzz target for FUZZ_SECONDS (60); see fuzz/
+	scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 static: ## One static binary for any x86-64 Linux, in target/x86_64-unknown-linux-musl/release
 	@command -v musl-gcc > /dev/null || { echo "please run: sudo apt-get install musl-tools"; exit 1; }

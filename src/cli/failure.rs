@@ -15,10 +15,17 @@ use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::transfer::TransferError;
 
+/// More than this nobody reads; the rest is counted.
+const MOST_ERRORS: usize = 50;
+
 /// A build's errors, under the lines of its Dockerfile.
 pub(crate) fn build(errors: &[BuildError], source: &Source) -> Failure {
     let exit = errors.first().map_or(Exit::Bug, |error| exit_of(&error.kind));
-    let diagnostics = errors.iter().map(|error| diagnostic(error, source)).collect();
+    let mut diagnostics: Vec<Diagnostic> =
+        errors.iter().take(MOST_ERRORS).map(|error| diagnostic(error, source)).collect();
+    if let Some(more) = errors.len().checked_sub(MOST_ERRORS).filter(|more| *more > 0) {
+        diagnostics.push(Diagnostic::new(format!("{more} more mistakes are not shown")));
+    }
     Failure { exit, diagnostics }
 }
 

@@ -39,6 +39,13 @@ pub(crate) fn parse(text: &str) -> Option<GoDuration> {
     })
 }
 
+/// What Go says of a text that [`parse`] does not read.
+pub(crate) fn problem(text: &str) -> &'static str {
+    let numeric = |it: char| it.is_ascii_digit() || it == '.';
+    let lacks_unit = text.contains(|it: char| it.is_ascii_digit()) && text.ends_with(numeric);
+    if lacks_unit { "missing unit in duration" } else { "invalid duration" }
+}
+
 /// The sum of `number unit` pairs, at least one, in nanoseconds.
 fn sum(text: &str) -> Option<u64> {
     let mut rest = text;

@@ -206,8 +206,10 @@ pub enum ParseErrorKind {
     #[error("Missing command after HEALTHCHECK CMD")]
     HealthcheckNoCommand,
     /// A duration is malformed.
-    #[error("time: invalid duration {text:?}")]
+    #[error("time: {problem} {text:?}")]
     InvalidDuration {
+        /// In Go's words.
+        problem: &'static str,
         /// As written.
         text: String,
     },

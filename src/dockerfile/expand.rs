@@ -21,6 +21,9 @@ const DEEPEST: usize = 100;
 /// The longest value, in bytes. `ENV A=$A$A`, thirty times, would otherwise fill the memory.
 const LONGEST: usize = 16 << 20;
 
+/// The most comparisons that a pattern may need: so many characters times bytes of the value.
+const MOST_COMPARISONS: usize = 16 << 20;
+
 /// The value of a variable; `None` if it is unset.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -314,8 +317,8 @@ impl Lexer<'_> {
             Some(pattern) => (pattern, Greed::Longest),
             None => (word.as_str(), Greed::Shortest),
         };
-        let pattern = Pattern::parse(pattern)?;
         let value = self.value(name).unwrap_or_default();
+        let pattern = pattern_for(&value, pattern)?;
         Ok(match operator {
             '#' => pattern.trim_prefix(&value, greed),
             _ => pattern.trim_suffix(&value, greed),
@@ -327,8 +330,8 @@ impl Lexer<'_> {
         let all = self.rest.next_if_eq(&'/').is_some();
         let pattern = self.operand('/', Escapes::Kept, ExpandErrorKind::MissingSlash)?;
         let replacement = self.operand('}', Escapes::Kept, ExpandErrorKind::MissingBrace)?;
-        let pattern = Pattern::parse(&pattern)?;
         let value = self.value(name).unwrap_or_default();
+        let pattern = pattern_for(&value, &pattern)?;
         if !all {
             return Ok(pattern.replace_first(&value, &replacement));
         }
@@ -375,6 +378,15 @@ impl Lexer<'_> {
     fn value(&self, name: &str) -> Option<String> {
         if name.is_empty() { None } else { (self.lookup)(name) }
     }
+}
+
+/// A pattern that can be compared with `value` in good time.
+fn pattern_for(value: &str, pattern: &str) -> Result<Pattern, ExpandErrorKind> {
+    let limit = MOST_COMPARISONS / value.len().max(1);
+    if pattern.chars().count() > limit {
+        return Err(ExpandErrorKind::PatternTooLong { limit });
+    }
+    Pattern::parse(pattern)
 }
 
 /// What the colon of `:-`, `:+` and `:?` says about an empty value.
@@ -514,6 +526,14 @@ mod tests {
         for text in ["$", "${A}", "'", "\"", "\\", "${A//a/b}"] {
             let _ = word(&text.repeat(65_535 / text.len()));
         }
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_long_is_refused() {
+        let large = |_: &str| Some("a".repeat(LONGEST / 2));
+        let expand = |text: &str| expand(text, Dialect::word('\\'), &large).map(|it| it.text.len());
+        assert_eq!(expand("${A##*aa}"), Err(ExpandErrorKind::PatternTooLong { limit: 2 }));
+        assert_eq!(expand("${A##*}"), Ok(0));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! Source: <https://docs.docker.com/reference/build-checks/>; rule A163.
 
+use std::collections::BTreeSet;
+
 use crate::dockerfile::error::Findings;
 use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::line::Fragment;
@@ -14,15 +16,14 @@ use crate::dockerfile::{Instruction, Span, Spanned, Stage};
 
 /// Warns of what only shows when all stages are known.
 pub(crate) fn check_stages(stages: &[Stage], findings: &mut Findings) {
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     for stage in stages {
         if let Some(name) = &stage.name {
-            if names.contains(&name.value.as_str()) {
+            if !names.insert(&name.value) {
                 let message =
                     format!("Duplicate stage name {:?}, stage names should be unique", name.value);
                 findings.warn("DuplicateStageName", message, name.span);
             }
-            names.push(&name.value);
         }
         check_repeated(stage, findings);
     }

@@ -82,7 +82,10 @@ fn interval(flags: &Flags, name: &'static str, findings: &mut Findings) -> Durat
     let problem = match duration::parse(&text.value) {
         Some(GoDuration::Positive(value)) if value.is_zero() || value >= SHORTEST => return value,
         Some(_) => ParseErrorKind::DurationTooShort { flag: name },
-        None => ParseErrorKind::InvalidDuration { text: text.value },
+        None => ParseErrorKind::InvalidDuration {
+            problem: duration::problem(&text.value),
+            text: text.value,
+        },
     };
     findings.error(problem, text.span);
     Duration::ZERO

@@ -7,12 +7,15 @@ use std::{ops::Range, sync::Arc};
 pub struct Source {
     name: Arc<str>,
     text: Arc<str>,
+    /// Where the newlines are.
+    newlines: Arc<[usize]>,
 }
 
 impl Source {
     /// A text that errors will call `name`.
     pub fn new(name: &str, text: &str) -> Self {
-        Self { name: name.into(), text: text.into() }
+        let newlines = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { name: name.into(), text: text.into(), newlines }
     }
 
     /// What errors call the file.
@@ -27,7 +30,7 @@ impl Source {
 
     /// The 1-based number of the line that holds the byte at `offset`.
     pub fn line(&self, offset: usize) -> usize {
-        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+        self.newlines.partition_point(|newline| *newline < offset) + 1
     }
 
     /// The 1-based line and column, in characters, of the byte at `offset`.
@@ -84,5 +87,17 @@ impl<T> Spanned<T> {
     /// A value that was written at `span`.
     pub fn new(value: T, span: Span) -> Self {
         Self { value, span }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_from_one() {
+        let source = Source::new("Dockerfile", "a\n\nbc\n");
+        let lines: Vec<usize> = (0..=7).map(|offset| source.line(offset)).collect();
+        assert_eq!(lines, [1, 1, 2, 3, 3, 3, 4, 4]);
     }
 }

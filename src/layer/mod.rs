@@ -32,6 +32,7 @@ pub use error::LayerError;
 pub use index::{LayerIndex, LayerSource, LayerStack};
 pub(crate) use owners::Sidecar;
 pub use owners::{OverlayFormat, Owners};
+pub(crate) use read::Content;
 pub use read::{LayerReader, Names};
 pub(crate) use stored::{LayerDir, Stored};
 pub use tree::{EmptyTree, Node, Tree, TreeError};

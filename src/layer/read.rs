@@ -25,6 +25,9 @@ const BLOCK: usize = 512;
 /// The most that names, links, PAX records and sparse maps of one entry may take.
 const MAX_EXTENSION: u64 = 1 << 20;
 
+/// The most that the records may take which hold for all entries that follow.
+const MAX_GLOBAL: usize = 16 << 10;
+
 /// Where the numbers of a header stand.
 type Field = std::ops::Range<usize>;
 const MODE: Field = 100..108;
@@ -141,6 +144,10 @@ impl<R: Read> LayerReader<R> {
                 }
             }
             if kind == b'g' {
+                let size = self.global.iter().map(|(key, value)| key.len() + value.len());
+                if size.sum::<usize>() > MAX_GLOBAL {
+                    return Err(self.malformed("global PAX records have more than 16 KiB"));
+                }
                 let local = std::mem::replace(&mut records, self.global.clone());
                 records.extend(local);
             }
@@ -317,6 +324,22 @@ impl<R: Read> LayerReader<R> {
         LayerError::Malformed { position: self.position, problem }
     }
 }
+
+/// Content that may know of zeros without producing them.
+pub(crate) trait Content: Read {
+    /// Passes over the zeros that come next, and tells how many there were.
+    fn skip_hole(&mut self) -> u64 {
+        0
+    }
+}
+
+impl<R: Read> Content for LayerReader<R> {
+    fn skip_hole(&mut self) -> u64 {
+        self.content.skip_hole()
+    }
+}
+
+impl Content for Box<dyn Read + Send> {}
 
 impl<R: Read> Read for LayerReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

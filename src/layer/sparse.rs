@@ -44,6 +44,16 @@ impl Map {
         (zeros, length)
     }
 
+    /// Passes over the zeros that come next, and tells how many there were.
+    pub(crate) fn skip_hole(&mut self) -> u64 {
+        let mut skipped = 0;
+        // A run of no bytes may stand between two holes.
+        while let (true, length @ 1..) = self.next(usize::MAX) {
+            skipped += length as u64;
+        }
+        skipped
+    }
+
     /// Records that so many stored bytes were read.
     pub(crate) fn advance(&mut self, count: u64) {
         self.position += count;

@@ -139,6 +139,10 @@ impl FromStr for Reference {
             name if registry == "docker.io" && !name.contains('/') => format!("library/{name}"),
             name => name.to_owned(),
         };
+        // The grammar takes what may be a host with capitals, and then finds that it is none.
+        if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(ParseReferenceError::UpperCase(text.to_owned()));
+        }
         Ok(Self {
             registry: registry.to_owned(),
             repository,
@@ -187,6 +191,7 @@ mod tests {
     fn b004_b006_what_is_not_a_reference_says_why() {
         let error = |text: &str| text.parse::<Reference>().expect_err(text);
         assert_eq!(error("Abc"), ParseReferenceError::UpperCase("Abc".into()));
+        assert_eq!(error("Abc/def"), ParseReferenceError::UpperCase("Abc/def".into()));
         assert_eq!(error(""), ParseReferenceError::Empty);
         let hex = Digest::of("").hex();
         assert_eq!(error(&hex), ParseReferenceError::LooksLikeDigest(hex.clone()));

@@ -14,6 +14,7 @@
 //! What the config and the history say is BuildKit's, to the letter. Rules A019 to A131 of the
 //! checklist that tests cite.
 
+mod budget;
 mod builtin;
 mod check;
 mod chmod;
@@ -126,6 +127,9 @@ pub fn plan(
             states.insert(*index, planned.state);
         }
         errors.extend(planned.errors);
+        if graph.budget.check().is_err() {
+            break;
+        }
     }
     if !errors.is_empty() {
         return Err(errors);

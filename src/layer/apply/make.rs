@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek as _, SeekFrom, Write as _},
+    io::{self, Seek as _, SeekFrom, Write as _},
     path::Path,
 };
 
@@ -12,13 +12,17 @@ use rustix::io::Errno;
 use crate::layer::apply::Applier;
 use crate::layer::apply::parents::{Place, Standing};
 use crate::layer::owners::{HELD, Owners, Record, STAT, is_internal, real_mode};
-use crate::layer::{Entry, Kind, LayerError, Node};
+use crate::layer::{Content, Entry, Kind, LayerError, Node};
 use crate::oci::{ImagePath, Timestamp};
 use crate::sys::xattr;
 
 impl Applier<'_> {
     /// Makes a regular file. If there are zeros enough in it, it gets holes.
-    pub(super) fn file(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), LayerError> {
+    pub(super) fn file(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Content,
+    ) -> Result<(), LayerError> {
         let place = self.place(&entry.path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.create(&place, |place| {
@@ -277,9 +281,15 @@ enum CopyError {
     Write(io::Error),
 }
 
-fn copy(content: &mut dyn Read, file: &mut File, buffer: &mut [u8]) -> Result<(), CopyError> {
+fn copy(content: &mut dyn Content, file: &mut File, buffer: &mut [u8]) -> Result<(), CopyError> {
     let mut ends_in_hole = false;
     loop {
+        let hole = content.skip_hole();
+        if hole > 0 {
+            let hole = i64::try_from(hole).expect("files are smaller than 2^62 bytes");
+            file.seek(SeekFrom::Current(hole)).map_err(CopyError::Write)?;
+            ends_in_hole = true;
+        }
         let mut length = 0;
         while length < buffer.len() {
             match content.read(&mut buffer[length..]) {

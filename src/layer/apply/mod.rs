@@ -25,7 +25,7 @@ use std::{
 
 use crate::layer::decompress::ReadAhead;
 use crate::layer::owners::{OverlayFormat, Owners, Sidecar};
-use crate::layer::{Entry, Kind, LayerError, LayerReader, Names, Node, Tree};
+use crate::layer::{Content, Entry, Kind, LayerError, LayerReader, Names, Node, Tree};
 use crate::oci::{DiffId, ImagePath, Timestamp};
 use crate::sys::beneath;
 
@@ -144,7 +144,7 @@ impl<'a> Applier<'a> {
         })
     }
 
-    fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), LayerError> {
+    fn entry(&mut self, entry: &Entry, content: &mut dyn Content) -> Result<(), LayerError> {
         match &entry.kind {
             Kind::OpaqueWhiteout => self.opaque_whiteout(&entry.path),
             Kind::Directory if entry.path.is_root() => {
