@@ -27,7 +27,7 @@ pub struct Checks {
     pub fatal: bool,
     skip: Rules,
     experimental: Rules,
-    /// What comments above single instructions skip, in the order of the text.
+    /// What comments above single instructions skip.
     local: Vec<(Span, Rules)>,
 }
 

@@ -3,7 +3,7 @@
 //! Rule A163.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::dockerfile::{FromInstruction, Span, Warning, Word, nearest};
 use crate::oci::{Platform, Reference};
@@ -14,8 +14,6 @@ use crate::plan::scope::Scope;
 /// Looks at the `FROM` of every stage.
 pub(crate) fn check(graph: &Graph<'_>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
-    let declared: BTreeSet<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
     for stage in &graph.dockerfile.stages {
         let mut warn = |span: Span, rule: &'static str, message: String| {
             warnings.push(Warning { rule, message, span });

@@ -3,15 +3,15 @@
 //! The instructions themselves are in `config`, `run` and `copy`. Here is what they have in common:
 //! where a stage starts, how words are expanded, where an error is, and how history grows.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{ExpandError, Instruction, Span, Warning, Word};
 use crate::oci::{ContainerConfig, ImageConfig, Platform};
 use crate::plan::graph::{Graph, Origin};
-use crate::plan::history::{self, MakesLayer, entry};
+use crate::plan::history::{MakesLayer, entry};
 use crate::plan::reach::Planned;
-use crate::plan::scope::{Declared, Places, Scope, split_pair};
+use crate::plan::scope::{Scope, set_in_config, split_pair};
 use crate::plan::{
     Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, config,
     lint,
@@ -28,9 +28,7 @@ pub(crate) struct StageState {
     /// `ENV` and `ARG` in force.
     pub(crate) scope: Scope,
     /// Every `ARG` so far, with its value.
-    pub(crate) args: Declared,
-    /// Where the variables of the config's `Env` are.
-    pub(crate) env: Places,
+    pub(crate) args: Vec<(String, Option<String>)>,
     /// How many entries of the history come from a base image.
     pub(crate) inherited_history: usize,
     /// Whether this Dockerfile has set a working directory.
@@ -39,20 +37,6 @@ pub(crate) struct StageState {
     pub(crate) has_own_cmd: bool,
     /// Whether the config of the image at the bottom is not known, but made up for a check.
     pub(crate) base_is_unknown: bool,
-}
-
-impl StageState {
-    /// About how many bytes it takes.
-    fn size(&self) -> usize {
-        let config = &self.config.config;
-        let history = self.config.history.iter();
-        let history = history.map(|it| it.created_by.as_ref().map_or(0, String::len));
-        let variables = self.scope.iter().map(|(name, value)| name.len() + value.len());
-        let labels = config.labels.iter().map(|(name, value)| name.len() + value.len());
-        let lists = [&config.env, &config.on_build].into_iter().flatten().map(String::len);
-        let sets = config.exposed_ports.keys().chain(config.volumes.keys()).map(String::len);
-        history.chain(variables).chain(labels).chain(lists).chain(sets).map(|it| it + 64).sum()
-    }
 }
 
 /// The state in which a stage starts; `None` if its parent is not among `states`.
@@ -65,20 +49,14 @@ pub(crate) fn start(
     let mut state = match &graph.nodes[index].base {
         Origin::Scratch | Origin::Files(_) => scratch(&graph.target_platform),
         Origin::Image(base) => of_image(bases.get(base)?),
-        Origin::Stage(parent) => {
-            let parent = states.get(parent)?;
-            // The state of this stage, and the config in the plan.
-            graph.budget.note(2 * parent.size());
-            parent.clone()
-        }
+        Origin::Stage(parent) => states.get(parent)?.clone(),
     };
     state.has_own_cmd = false;
     let container = &mut state.config.config;
     // Triggers have become instructions of this stage (rules A063, A097).
     container.on_build.clear();
-    state.env = Places::of(&container.env);
-    if !state.env.contains("PATH") {
-        state.env.set(&mut container.env, "PATH", DEFAULT_PATH);
+    if !container.env.iter().any(|variable| split_pair(variable).0 == "PATH") {
+        set_in_config(&mut container.env, "PATH", DEFAULT_PATH);
     }
     // On top of the parent's scope: an ARG that hid an ENV there does so no longer (rule A044).
     for variable in &container.env {
@@ -151,7 +129,6 @@ pub(crate) fn plan_stage(
 ) -> Outcome {
     let node = &graph.nodes[index];
     let mut planner = StagePlanner::new(graph, index, ids, start);
-    planner.span = node.stage.from.span;
     planner.warnings.extend(lint::of_base(graph, node, &planner.state.config.platform));
     let mut errors = Vec::new();
     for planned in instructions {
@@ -163,14 +140,7 @@ pub(crate) fn plan_stage(
                 break;
             }
         }
-        if graph.budget.check().is_err() {
-            break;
-        }
         planner.warn_of_undefined();
-    }
-    if let Err(kind) = graph.budget.check() {
-        // Other errors are but consequences.
-        errors = vec![kind.at(planner.span)];
     }
     let StagePlanner { state, steps, warnings, .. } = planner;
     let stage = PlannedStage {
@@ -259,7 +229,7 @@ impl<'a> StagePlanner<'a> {
 
     /// The same, for those who know better where an error is.
     pub(crate) fn expand_word(&self, word: &Word) -> Result<String, ExpandError> {
-        word.expand(&self.lookup(word))
+        word.expand(&|name| self.lookup(word, name))
     }
 
     /// The value of a variable that `word` mentions.
@@ -268,6 +238,7 @@ impl<'a> StagePlanner<'a> {
         if value.is_none() && lint::is_plain_use(&word.raw, name) {
             self.undefined.borrow_mut().push((name.to_owned(), self.place_of_use(word, name)));
         }
+        value
     }
 
     /// Where a part of the instruction is. The parts of a trigger stand in no file.
@@ -282,16 +253,11 @@ impl<'a> StagePlanner<'a> {
 
     /// Adds an entry to the history for an instruction that changes the config alone.
     pub(crate) fn record(&mut self, created_by: String) {
-        self.graph.budget.note(created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::No));
     }
 
     /// Adds a step, and the entry in the history that its layer has.
     pub(crate) fn step(&mut self, created_by: String, title: &str, kind: StepKind) {
-        if let StepKind::Run(run) = &kind {
-            self.graph.budget.note(run.env.iter().map(String::len).sum());
-        }
-        self.graph.budget.note(2 * created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::Yes));
         let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
         self.steps.push(Step { span: self.span, title, kind });
