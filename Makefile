@@ -25,11 +25,14 @@ doc:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
 
 unit:
+	@rm -f $(TARGET)/tmp/skipped
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
-		$(CARGO) nextest run --locked --no-fail-fast; \
+		$(CARGO) nextest run --locked --no-fail-fast; status=$$?; \
 	else \
-		echo "cargo-nextest is not installed: falling back to cargo test"; $(CARGO) test --locked --no-fail-fast; \
-	fi
+		echo "cargo-nextest is not installed: falling back to cargo test"; \
+		$(CARGO) test --locked --no-fail-fast; status=$$?; \
+	fi; \
+	cat $(TARGET)/tmp/skipped 2> /dev/null; exit $$status
 
 FUZZ_SECONDS ?= 60
 

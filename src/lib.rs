@@ -6,6 +6,7 @@ pub mod cli;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+pub mod fetch;
 pub mod http;
 pub mod image;
 pub mod layer;

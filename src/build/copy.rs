@@ -1,11 +1,15 @@
 //! COPY, ADD, WORKDIR and bind mounts: which trees a step reads, and what names its inputs.
 
 use std::borrow::Cow;
+use std::io::Seek as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
+use crate::build::files::Keep;
+use crate::build::remote;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::PendingStage;
 use crate::build::schedule::Site;
@@ -17,6 +21,7 @@ use crate::copy;
 use crate::copy::CopyInputs;
 use crate::layer::EmptyTree;
 use crate::layer::LayerWriter;
+use crate::layer::Node;
 use crate::layer::Tree;
 use crate::oci::Compression;
 use crate::oci::Digest;
@@ -46,7 +51,9 @@ pub(crate) struct Trees {
     /// Stages and images.
     files: Vec<(CopyFrom, Committed)>,
     /// All of them, and the contexts.
-    trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    all: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    /// The remote sources of an `ADD`, in order.
+    remotes: Vec<Arc<dyn Tree>>,
 }
 
 impl Sources {
@@ -68,8 +75,19 @@ impl Sources {
         Ok(Self(sources))
     }
 
-    /// Makes the sources readable: downloads and unpacks what is not here yet.
+    /// Makes the sources readable. Nothing is unpacked for it, and what is not here yet is downloaded
+    /// when it is asked for.
     pub(crate) async fn trees(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
+        let mut trees = Vec::new();
+        for (from, stage) in &self.0 {
+            // Whoever reads what files there are will read what is in them.
+            trees.push((from.clone(), site.tree(stage, Keep::Yes).await?));
+        }
+        Ok(Self::with_contexts(site, Vec::new(), trees))
+    }
+
+    /// Makes the sources readable and mountable: downloads and unpacks what is not here yet.
+    pub(crate) async fn unpacked(&self, site: &Site) -> Result<Trees, BuildErrorKind> {
         let mut files = Vec::new();
         let mut trees: Vec<(CopyFrom, Arc<dyn Tree>)> = Vec::new();
         for (from, stage) in &self.0 {
@@ -77,6 +95,14 @@ impl Sources {
             trees.push((from.clone(), Arc::new(committed.view())));
             files.push((from.clone(), committed));
         }
+        Ok(Self::with_contexts(site, files, trees))
+    }
+
+    fn with_contexts(
+        site: &Site,
+        files: Vec<(CopyFrom, Committed)>,
+        mut trees: Vec<(CopyFrom, Arc<dyn Tree>)>,
+    ) -> Trees {
         let request = &site.request;
         let context: Arc<dyn Tree> = Arc::clone(&request.context) as _;
         trees.push((CopyFrom::Context, context));
@@ -85,7 +111,7 @@ impl Sources {
             let tree: Arc<dyn Tree> = Arc::clone(tree) as _;
             trees.push((CopyFrom::NamedContext(name.clone()), tree));
         }
-        Ok(Trees { files, trees })
+        Trees { files, all: trees, remotes: Vec::new() }
     }
 
     /// A digest of each thing that the step reads, in order. Layers name their files without
@@ -131,7 +157,10 @@ fn reads(kind: &StepKind) -> Vec<Cow<'_, CopyStep>> {
             .iter()
             .filter_map(|mount| match &mount.kind {
                 MountKind::Bind { from, source, .. } => Some(Cow::Owned(whole(from, source))),
-                MountKind::Tmpfs { .. } => None,
+                MountKind::Cache(cache) => {
+                    cache.seed.as_ref().map(|(from, source)| Cow::Owned(whole(from, source)))
+                }
+                MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh(_) => None,
             })
             .collect(),
     }
@@ -145,7 +174,11 @@ pub(crate) async fn key(
     below: &BuiltStage,
     sources: &Arc<Sources>,
 ) -> Result<CacheKey, BuildErrorKind> {
-    let inputs = sources.inputs(site, &step.kind).await?;
+    let mut inputs = sources.inputs(site, &step.kind).await?;
+    if let Some(identities) = remote::identify(site, &step.kind).await? {
+        inputs.extend(identities);
+        inputs = vec![all_of(&inputs)];
+    }
     let surroundings = key::Surroundings {
         below: below.chain(),
         platform: &stage.config.platform,
@@ -176,13 +209,11 @@ fn is_files(from: &CopyFrom) -> bool {
 pub(crate) fn perform(
     site: &Site,
     kind: &StepKind,
-    files: Option<&Committed>,
+    below: &dyn Tree,
     trees: &Trees,
 ) -> Result<Layer, BuildErrorKind> {
     let store = &site.workshop.store;
     let epoch = site.request.options.source_date_epoch;
-    let view = files.map(Committed::view);
-    let below: &dyn Tree = view.as_ref().map_or(&EmptyTree, |view| view);
     let created = site.created();
     let mut writer = LayerWriter::new(store.writer()?, Compression::Gzip, epoch);
     match kind {
@@ -201,8 +232,18 @@ pub(crate) fn perform(
 }
 
 impl Trees {
+    /// Adds what the step reads of other machines.
+    pub(crate) async fn fetch(
+        &mut self,
+        site: &Site,
+        kind: &StepKind,
+    ) -> Result<(), BuildErrorKind> {
+        self.remotes = remote::files(site, kind).await?;
+        Ok(())
+    }
+
     fn get(&self, from: &CopyFrom) -> Option<&dyn Tree> {
-        self.trees.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
+        self.all.iter().find(|(name, _)| name == from).map(|(_, tree)| &**tree)
     }
 
     fn digest(&self, step: &CopyStep) -> Result<Digest, BuildErrorKind> {
@@ -217,6 +258,7 @@ impl Trees {
     ) -> CopyInputs<'a> {
         CopyInputs {
             source: self.get(&step.from),
+            remotes: &self.remotes,
             below,
             from_context: is_files(&step.from),
             created,
@@ -244,6 +286,46 @@ impl Trees {
         let descriptor = written.sink.commit(MediaType::OciLayer(Compression::None))?;
         let files = workshop.unpack(&[Layer { descriptor, diff_id: written.diff_id }])?;
         Ok((files.lower().to_vec(), PathBuf::from(MOUNT)))
+    }
+}
+
+impl Trees {
+    /// What names the files at `source` of `from`.
+    pub(crate) fn name(
+        &self,
+        from: &CopyFrom,
+        source: &ImagePath,
+    ) -> Result<String, BuildErrorKind> {
+        match self.files.iter().find(|(name, _)| name == from) {
+            Some((_, files)) => Ok(format!("{:?} {source}", files.chain())),
+            None => Ok(self.digest(&whole(from, source))?.to_string()),
+        }
+    }
+
+    /// Copies the directory or file at `source` to `to`, where nothing is; `around` is an empty
+    /// directory on the same file system.
+    pub(crate) fn copy_out(
+        &self,
+        from: &CopyFrom,
+        source: &ImagePath,
+        workshop: &Workshop,
+        (around, to): (&Path, &Path),
+    ) -> Result<Option<Node>, BuildErrorKind> {
+        let failed = |source| BuildErrorKind::Scratch { path: around.to_owned(), source };
+        let step = whole(from, source);
+        let inputs = self.inputs(&step, &EmptyTree, Timestamp::EPOCH);
+        let spool = tempfile::tempfile_in(around).map_err(failed)?;
+        let mut writer = LayerWriter::new(spool, Compression::None, None);
+        copy::copy(&step, inputs, &mut writer)?;
+        let written = writer.finish()?;
+        let mut spool = written.sink;
+        spool.rewind().map_err(failed)?;
+        let files = around.join("files");
+        std::fs::create_dir(&files).map_err(failed)?;
+        workshop.snapshotter.unpack_alone(spool, written.diff_id, &files)?;
+        std::fs::rename(files.join(MOUNT), to).map_err(failed)?;
+        let Some(tree) = self.get(from) else { return Ok(None) };
+        Ok(tree.lookup(&tree.resolve(source)?)?)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::context::ContextError;
 use crate::copy::CopyError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::Span;
+use crate::fetch::FetchError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::layer::TreeError;
@@ -27,6 +28,40 @@ pub struct BuildError {
     pub kind: BuildErrorKind,
 }
 
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl BuildError {
+    /// Whether this is [`BuildErrorKind::NotPrepared`].
+    pub fn is_not_prepared(&self) -> bool {
+        matches!(self.kind, BuildErrorKind::NotPrepared)
+    }
+}
+
+/// An image that is not to be had, under a name that is nearly that of a stage.
+#[derive(Debug)]
+pub struct LikeStage {
+    /// Why it is not to be had.
+    pub error: Box<TransferError>,
+    /// The stage that was perhaps meant.
+    pub stage: String,
+}
+
+impl std::fmt::Display for LikeStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for LikeStage {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
 /// What can go wrong in a build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildErrorKind {
@@ -47,6 +82,8 @@ pub enum BuildErrorKind {
         status: i32,
         /// The last lines that it wrote.
         output: String,
+        /// What the status means, and what is perhaps confused.
+        hint: Option<String>,
     },
     /// A command could not be run at all.
     #[error(transparent)]
@@ -59,6 +96,10 @@ pub enum BuildErrorKind {
         /// The way out.
         hint: Option<String>,
     },
+    /// A command is to run, and no place for it was made, as the Dockerfile names none: a trigger of
+    /// a base image does. Nothing has been done yet.
+    #[error("a command is to run, and no sandbox was prepared")]
+    NotPrepared,
     /// The user of a step is not known to the image.
     #[error(transparent)]
     User(#[from] UserError),
@@ -83,6 +124,12 @@ pub enum BuildErrorKind {
     /// A registry failed.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// Something could not be fetched from another machine.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// An image is not to be had, and a stage has nearly its name.
+    #[error(transparent)]
+    LikeStage(LikeStage),
     /// The image could not be put together or written.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -93,6 +140,26 @@ pub enum BuildErrorKind {
         path: std::path::PathBuf,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// A secret that a command must not run without (rule A158).
+    #[error("secret {id}: not found")]
+    MissingSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that cannot be a variable.
+    #[error("secret {id}: it contains a NUL byte, so it cannot be the variable {variable}")]
+    BinarySecret {
+        /// Its id.
+        id: String,
+        /// The variable.
+        variable: String,
+    },
+    /// An SSH agent that a command must not run without (rule A159).
+    #[error("no SSH key \"{id}\" forwarded from the client")]
+    MissingAgent {
+        /// Its id, as the Dockerfile has it.
+        id: String,
     },
     /// Ctrl-C.
     #[error("interrupted")]
@@ -105,8 +172,7 @@ impl BuildErrorKind {
         match self {
             Self::Parse(error) => error.hint(),
             Self::Plan(error) => error.hint(),
-            Self::Exit { status, .. } => explain_status(*status),
-            Self::NoSandbox { hint, .. } => hint.clone(),
+            Self::Exit { hint, .. } | Self::NoSandbox { hint, .. } => hint.clone(),
             Self::Sandbox(error) => error.hint(),
             Self::User(error) => error.hint(),
             Self::Copy(error) => error.hint(),
@@ -116,8 +182,20 @@ impl BuildErrorKind {
             Self::Snapshot(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::LikeStage(LikeStage { stage, .. }) => {
+                Some(format!("no stage has that name; did you mean the stage `{stage}`?"))
+            }
             Self::Image(error) => error.hint(),
-            Self::Scratch { .. } | Self::Interrupted => None,
+            Self::MissingSecret { id } => Some(format!(
+                "give it: `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"
+            )),
+            Self::BinarySecret { .. } => Some("leave out `env=` and read its file".to_owned()),
+            Self::MissingAgent { id } if id.is_empty() => {
+                Some("forward your agent with `--ssh default`".to_owned())
+            }
+            Self::MissingAgent { id } => Some(format!("forward an agent with `--ssh {id}=SOCKET`")),
+            Self::NotPrepared | Self::Scratch { .. } | Self::Interrupted => None,
         }
     }
 
@@ -149,17 +227,4 @@ impl From<PlanError> for BuildError {
     fn from(error: PlanError) -> Self {
         BuildErrorKind::from(error.kind).at(error.span)
     }
-}
-
-/// What a shell means by its status.
-fn explain_status(status: i32) -> Option<String> {
-    let text = match status {
-        126 => "126 means that the program was found but could not be executed",
-        127 => "127 means that the program was not found; is it installed in an earlier step?",
-        137 => "137 means that the process was killed, most often because memory ran out",
-        139 => "139 means that the process crashed (segmentation fault)",
-        143 => "143 means that the process was asked to terminate",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

@@ -3,23 +3,33 @@
 //! [`build`] reads as the story does: parse, resolve the bases, plan, execute, assemble, deliver.
 //! Each part is in a file of its own, and what the parts work with is a [`Workshop`].
 
+mod agent;
+mod cache_mount;
+mod check;
 mod copy;
 mod error;
+mod files;
+mod hint;
+mod mounts;
 mod output;
+mod remote;
 mod resolve;
 mod run;
 mod schedule;
 mod step;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::LocalCache;
 use crate::context::BuildContext;
+use crate::dockerfile::Checks;
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::Source;
+use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
@@ -28,12 +38,15 @@ use crate::progress::Progress;
 use crate::registry::Client;
 use crate::sandbox::Cancel;
 use crate::sandbox::EnterError;
+use crate::sandbox::Hidden;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 use crate::store::TempDir;
 
-pub use error::{BuildError, BuildErrorKind};
+pub use check::Report;
+pub use check::check;
+pub use error::{BuildError, BuildErrorKind, LikeStage};
 pub use output::Destination;
 pub use output::Output;
 pub use resolve::find_image;
@@ -47,20 +60,39 @@ pub struct Request {
     pub dockerfile: Source,
     /// Arguments, target, platform, labels.
     pub options: PlanOptions,
+    /// What counts in place of the Dockerfile's `# check=` line (rule A164).
+    pub checks: Option<Checks>,
     /// The files that `COPY` may take.
     pub context: Arc<BuildContext>,
     /// `--build-context` directories.
     pub named_contexts: std::collections::BTreeMap<String, Arc<BuildContext>>,
+    /// Where the context came from, if somebody should be able to find it again.
+    pub origin: Option<ContextOrigin>,
     /// Names for the image.
     pub tags: Vec<Reference>,
     /// Where the image goes.
     pub outputs: Vec<Output>,
     /// Whether the cache may be read. It is always written.
     pub cache: CacheUse,
+    /// `--no-cache-filter`: stages, by name, for which it may not.
+    pub uncached_stages: Vec<String>,
+    /// `--secret`: values by id.
+    pub secrets: BTreeMap<String, Hidden>,
+    /// `--ssh`: the sockets of agents by id.
+    pub agents: BTreeMap<String, PathBuf>,
     /// Where base images come from.
     pub pull: PullPolicy,
     /// What time it is.
     pub now: Timestamp,
+}
+
+/// A build context that is a commit of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextOrigin {
+    /// The repository, without secrets: `https://host/x.git#ref:subdir`.
+    pub uri: String,
+    /// The commit's name.
+    pub commit: String,
 }
 
 /// Whether a step's result may come from the cache.
@@ -88,8 +120,11 @@ pub struct Workshop {
     pub store: Arc<Store>,
     /// Registries.
     pub client: Arc<Client>,
-    /// Where steps run, or why none can run here.
-    pub sandbox: Arc<Result<Sandbox, EnterError>>,
+    /// Files and repositories of other machines.
+    pub fetcher: Arc<Fetcher>,
+    /// Where steps run, or why none can run here; `None` if no step was expected to run, so that
+    /// this process has not entered any namespace.
+    pub sandbox: Option<Arc<Result<Sandbox, EnterError>>>,
     /// Root file systems.
     pub snapshotter: Arc<Snapshotter>,
     /// Results of earlier builds.
@@ -110,24 +145,38 @@ impl std::fmt::Debug for Workshop {
     }
 }
 
+/// Whether the build will run a command, as far as the Dockerfile alone can tell. Triggers of base
+/// images may add one; [`build`] then ends with [`BuildErrorKind::NotPrepared`] if it has no sandbox.
+pub fn runs_command(request: &Request) -> bool {
+    parse(request).is_ok_and(|it| crate::plan::runs_command(&it, &request.options))
+}
+
 /// Builds the image that `request` asks for.
 ///
 /// # Errors
 ///
 /// All mistakes in the Dockerfile, or the first thing that went wrong after that.
+/// [`BuildErrorKind::NotPrepared`] comes before anything is done.
 pub async fn build(
     request: &Arc<Request>,
     workshop: &Workshop,
 ) -> Result<Outcome, Vec<BuildError>> {
     let started = Instant::now();
     let dockerfile = parse(request)?;
-    let bases = resolve::bases(&dockerfile, request, workshop).await?;
+    let bases = resolve::bases(&dockerfile, request, workshop);
+    let (bases, may_push) = tokio::join!(bases, output::check_push(request, workshop));
+    let bases = bases?;
     let plan = crate::plan::plan(&dockerfile, &request.options, &bases.configs())
         .map_err(|errors| errors.into_iter().map(BuildError::from).collect::<Vec<_>>())?;
-    for warning in &plan.warnings {
-        let line = request.dockerfile.line(warning.span.start);
-        let text =
-            format!("{}:{line}: {}: {}", request.dockerfile.name(), warning.rule, warning.message);
+    if workshop.sandbox.is_none() && plan.stages.iter().any(|stage| stage.runs_from(0)) {
+        return Err(vec![BuildErrorKind::NotPrepared.anywhere()]);
+    }
+    may_push.map_err(|kind| vec![kind.anywhere()])?;
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
+    warnings.sort_by_key(|warning| warning.span.start);
+    for name in request.unknown_uncached_stages(&dockerfile) {
+        let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));
     }
     let site = Arc::new(schedule::Site::new(request, workshop, plan, bases));
@@ -135,10 +184,29 @@ pub async fn build(
     let anywhere = |kind: BuildErrorKind| vec![kind.anywhere()];
     let image = output::assemble(&site, &built).map_err(anywhere)?;
     let pushed = output::deliver(&site, &image, &built).await.map_err(anywhere)?;
-    Ok(Outcome::new(&image, &built, pushed, started.elapsed()))
+    let outcome = Outcome::new(&image, &built, pushed, started.elapsed());
+    Ok(Outcome { warnings, origin: request.origin.clone(), ..outcome })
+}
+
+impl Request {
+    /// Whether the steps of the stage `name` may come from the cache.
+    fn reads_cache(&self, name: &str) -> bool {
+        let is_named = |other: &String| other.eq_ignore_ascii_case(name);
+        self.cache == CacheUse::Read && !self.uncached_stages.iter().any(is_named)
+    }
+
+    /// What `--no-cache-filter` names that is no stage, neither by name nor by number.
+    fn unknown_uncached_stages(&self, dockerfile: &Dockerfile) -> Vec<&String> {
+        let names = dockerfile.stages.iter().enumerate().map(|(index, stage)| {
+            stage.name.as_ref().map_or_else(|| index.to_string(), |name| name.value.clone())
+        });
+        let names: Vec<String> = names.collect();
+        let is_known = |name: &String| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.uncached_stages.iter().filter(|name| !is_known(name)).collect()
+    }
 }
 
 fn parse(request: &Request) -> Result<Dockerfile, Vec<BuildError>> {
-    crate::dockerfile::parse(request.dockerfile.clone())
-        .map_err(|errors| errors.into_iter().map(BuildError::from).collect())
+    crate::dockerfile::parse_with(request.dockerfile.clone(), request.checks.as_ref())
+        .map_err(|rejected| rejected.errors.into_iter().map(BuildError::from).collect())
 }

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
+use crate::build::Request;
+use crate::build::Workshop;
+use crate::build::files;
+use crate::build::files::Keep;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
 use crate::build::schedule::Site;
@@ -17,10 +21,10 @@ use crate::image::ImageError;
 use crate::image::Ownership;
 use crate::image::Parts;
 use crate::image::StoredImage;
+use crate::layer::Tree;
 use crate::oci::Timestamp;
 use crate::progress::Event;
 use crate::progress::Task;
-use crate::snapshot::View;
 use crate::transfer;
 use crate::transfer::Pushed;
 
@@ -69,6 +73,17 @@ impl Site {
     }
 }
 
+/// Makes sure that the image may be pushed, if it is to be, before anything is built.
+pub(crate) async fn check_push(
+    request: &Request,
+    workshop: &Workshop,
+) -> Result<(), BuildErrorKind> {
+    if !request.outputs.contains(&Output::Registry) {
+        return Ok(());
+    }
+    Ok(transfer::check_push(&workshop.client, &request.tags, &workshop.progress).await?)
+}
+
 /// Fixes the bytes of config and manifest, and puts both into the store.
 pub(crate) fn assemble(site: &Site, built: &BuiltStage) -> Result<StoredImage, BuildErrorKind> {
     let target = site.plan.stages.last().expect("a plan has a target");
@@ -102,9 +117,13 @@ pub(crate) async fn deliver(
                 blocking(move || archive(&site, &image, &output)).await?;
             }
             Need::Files => {
-                let view = site.files(built).await?.view();
+                site.bases
+                    .fetch(&site.workshop, &site.workshop.not_unpacked(&built.layers()))
+                    .await?;
+                let tree = site.tree(built, Keep::Yes).await?;
                 let (site, output) = (Arc::clone(site), output.clone());
-                blocking(move || rootfs(&site, &view, &output)).await?;
+                let written = blocking(move || rootfs(&site, &*tree, &output)).await;
+                written.map_err(files::uncover)?;
             }
         }
     }
@@ -152,16 +171,16 @@ fn archive(site: &Site, image: &StoredImage, output: &Output) -> Result<(), Buil
 }
 
 /// The outputs that are made of files.
-fn rootfs(site: &Site, view: &View, output: &Output) -> Result<(), BuildErrorKind> {
+fn rootfs(site: &Site, tree: &dyn Tree, output: &Output) -> Result<(), BuildErrorKind> {
     let epoch = site.request.options.source_date_epoch;
     match output {
         Output::RootfsTar(destination) => destination
-            .write(site, "tar", |output| image::write_rootfs_tar(view, epoch, output).map(drop))?,
+            .write(site, "tar", |output| image::write_rootfs_tar(tree, epoch, output).map(drop))?,
         Output::RootfsDirectory(path) => {
             let task = Task::start(&site.workshop.progress, format!("write {}", path.display()));
             let owners =
                 if site.workshop.is_real_root() { Ownership::Kept } else { Ownership::CallingUser };
-            for skipped in image::write_rootfs_dir(view, epoch, owners, path)? {
+            for skipped in image::write_rootfs_dir(tree, epoch, owners, path)? {
                 let text = format!("{} was left out: {}", skipped.path, skipped.reason);
                 site.workshop.progress.report(Event::Warning(text));
             }

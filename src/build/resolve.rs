@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::build::BuildError;
 use crate::build::BuildErrorKind;
+use crate::build::LikeStage;
 use crate::build::PullPolicy;
 use crate::build::Request;
 use crate::build::Workshop;
@@ -12,12 +13,14 @@ use crate::build::schedule::BuiltLayer;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
 use crate::dockerfile::Dockerfile;
+use crate::dockerfile::nearest;
 use crate::oci::ChainId;
 use crate::oci::Digest;
 use crate::oci::Layer;
 use crate::oci::Reference;
 use crate::plan::BaseImage;
 use crate::plan::Bases;
+use crate::plan::MissingBase;
 use crate::progress::Task;
 use crate::snapshot::Committed;
 use crate::transfer;
@@ -42,10 +45,31 @@ pub(crate) async fn bases(
         }
         let resolved = missing.iter().map(|missing| async move {
             let image = find_image(&missing.base, request.pull, workshop).await;
+            let image = image.map_err(|kind| like_stage(kind, missing, dockerfile));
             image.map(|image| (missing.base.clone(), image)).map_err(|kind| kind.at(missing.span))
         });
         let resolved = futures_util::future::try_join_all(resolved).await;
         known.0.extend(resolved.map_err(|error| vec![error])?);
+    }
+}
+
+/// An image that cannot be had is perhaps a stage whose name has a slip.
+fn like_stage(
+    kind: BuildErrorKind,
+    missing: &MissingBase,
+    dockerfile: &Dockerfile,
+) -> BuildErrorKind {
+    let BuildErrorKind::Transfer(error) = kind else { return kind };
+    let names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
+    let names: Vec<&str> = names.map(|name| name.value.as_str()).collect();
+    let familiar = missing.base.reference.familiar();
+    let name = familiar.split([':', '@']).next().unwrap_or_default();
+    match nearest(name, &names) {
+        Some(stage) => {
+            let (error, stage) = (Box::new(error), stage.to_owned());
+            BuildErrorKind::LikeStage(LikeStage { error, stage })
+        }
+        None => BuildErrorKind::Transfer(error),
     }
 }
 
@@ -66,7 +90,9 @@ pub async fn find_image(
         return Ok(image);
     }
     let task = Task::start(&workshop.progress, format!("resolve {}", reference.familiar()));
-    let image = transfer::resolve(&workshop.client, &workshop.store, reference, platform).await?;
+    let image = transfer::resolve(&workshop.client, &workshop.store, reference, platform).await;
+    transfer::report_warnings(&workshop.client, &workshop.progress);
+    let image = image?;
     task.note(image.descriptor.digest.to_string());
     task.finish();
     Ok(image)
@@ -116,7 +142,10 @@ impl ResolvedBases {
         }
         for (reference, layers) in by_image {
             let task = Task::start(&workshop.progress, format!("pull {}", reference.familiar()));
-            transfer::fetch_layers(&workshop.client, store, reference, &layers, &task).await?;
+            let fetched =
+                transfer::fetch_layers(&workshop.client, store, reference, &layers, &task).await;
+            transfer::report_warnings(&workshop.client, &workshop.progress);
+            fetched?;
             task.finish();
         }
         Ok(())
@@ -142,8 +171,15 @@ impl Workshop {
     /// The layers as directories. Their blobs must be in the store.
     pub(crate) fn unpack(&self, layers: &[Layer]) -> Result<Committed, BuildErrorKind> {
         let missing = self.not_unpacked(layers);
-        let task = (!missing.is_empty())
-            .then(|| Task::start(&self.progress, format!("unpack {} layers", missing.len())));
+        let task = (!missing.is_empty()).then(|| {
+            Task::start(
+                &self.progress,
+                match missing.len() {
+                    1 => "unpack 1 layer".to_owned(),
+                    count => format!("unpack {count} layers"),
+                },
+            )
+        });
         let open = |layer: &Layer| {
             let file = self.store.open_blob(&layer.descriptor.digest);
             let file = file.map_err(std::io::Error::other)?;

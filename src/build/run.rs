@@ -1,15 +1,14 @@
 //! RUN: a root file system, a sandbox around it, and the difference that the command made.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::build::copy::Trees;
+use crate::build::hint;
+use crate::build::mounts::Mounting;
 use crate::build::schedule::Site;
 use crate::layer::LayerWriter;
 use crate::layer::Tree as _;
@@ -19,17 +18,17 @@ use crate::oci::ImagePath;
 use crate::oci::Layer;
 use crate::oci::MediaType;
 use crate::oci::Timestamp;
-use crate::plan::MountKind;
 use crate::plan::Network;
 use crate::plan::RunStep;
+use crate::plan::Ulimit;
 use crate::progress::Task;
 use crate::sandbox::Bind;
 use crate::sandbox::Exit;
 use crate::sandbox::Identity;
+use crate::sandbox::Limit;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
 use crate::sandbox::Stream;
-use crate::sandbox::TreeBind;
 use crate::sandbox::User;
 use crate::sandbox::resolve_user;
 use crate::snapshot::Active;
@@ -60,9 +59,13 @@ pub(crate) fn perform(
     spec.cwd.clone_from(&step.cwd);
     spec.user = user;
     spec.host_network = step.network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path())?;
+    spec.insecure = step.insecure;
+    spec.shm_size = step.settings.shm_size.unwrap_or(spec.shm_size);
+    spec.limits = step.settings.ulimits.iter().map(limit).collect();
+    spec.binds = workshop.network_files(scratch.path(), &step.settings.hosts)?;
     add_pipes(&mut spec, &step.pipes, scratch.path())?;
-    add_mounts(&mut spec, step, trees, workshop, scratch.path())?;
+    let mounting = Mounting { site, sandbox, trees, task, scratch: scratch.path() };
+    let in_use = mounting.add(&mut spec, &step.mounts)?;
     let mut tail = Tail::default();
     let exit = sandbox.run(
         &spec,
@@ -72,8 +75,9 @@ pub(crate) fn perform(
         },
         &workshop.cancel,
     )?;
+    drop(in_use);
     if !exit.success() {
-        return Err(failure(step, &exit, &tail));
+        return Err(failure(step, &exit, &tail, files));
     }
     commit(workshop, active, site.request.options.source_date_epoch)
 }
@@ -117,7 +121,7 @@ pub fn run_image(
     }
     spec.user = user(&config.user, &files)?;
     spec.host_network = network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path())?;
+    spec.binds = workshop.network_files(scratch.path(), &[])?;
     spec.interactive = true;
     Ok(workshop.sandbox()?.run(&spec, output, &workshop.cancel)?)
 }
@@ -125,19 +129,30 @@ pub fn run_image(
 impl Workshop {
     /// The sandbox, or why there is none.
     fn sandbox(&self) -> Result<&Sandbox, BuildErrorKind> {
-        self.sandbox.as_ref().as_ref().map_err(BuildErrorKind::from)
+        let sandbox = self.sandbox.as_deref().ok_or(BuildErrorKind::NotPrepared)?;
+        sandbox.as_ref().map_err(BuildErrorKind::from)
     }
 
     /// Whether files can be given to anybody, because no user namespace is in the way.
     pub(crate) fn is_real_root(&self) -> bool {
-        self.sandbox.as_ref().as_ref().is_ok_and(|s| s.identity() == Identity::Root)
+        match self.sandbox.as_deref() {
+            Some(sandbox) => sandbox.as_ref().is_ok_and(|s| s.identity() == Identity::Root),
+            None => Identity::of_machine_root().is_some(),
+        }
     }
 
     /// `/etc/hosts` and `/etc/resolv.conf`, which a command sees but no layer holds (rule A151).
-    fn network_files(&self, scratch: &Path) -> Result<Vec<Bind>, BuildErrorKind> {
+    fn network_files(
+        &self,
+        scratch: &Path,
+        more: &[(String, String)],
+    ) -> Result<Vec<Bind>, BuildErrorKind> {
         let hosts = scratch.join("hosts");
-        let text =
+        let mut text =
             format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        for (name, address) in more {
+            text.extend([address, "\t", name, "\n"]);
+        }
         write(&hosts, text.as_bytes(), 0o644)?;
         let mut binds = vec![Bind { source: hosts, target: "/etc/hosts".into(), writable: false }];
         if let Some(resolv_conf) = &self.resolv_conf {
@@ -146,6 +161,11 @@ impl Workshop {
         }
         Ok(binds)
     }
+}
+
+fn limit(limit: &Ulimit) -> Limit {
+    let Ulimit { name, soft, hard } = limit.clone();
+    Limit { name, soft, hard }
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), BuildErrorKind> {
@@ -179,39 +199,7 @@ fn add_pipes(
     Ok(())
 }
 
-fn add_mounts(
-    spec: &mut Spec,
-    step: &RunStep,
-    trees: &Trees,
-    workshop: &Workshop,
-    scratch: &Path,
-) -> Result<(), BuildErrorKind> {
-    for (index, mount) in step.mounts.iter().enumerate() {
-        let target = PathBuf::from(OsStr::from_bytes(mount.target.as_bytes()));
-        match &mount.kind {
-            MountKind::Tmpfs { size } => spec.tmpfs.push((target, *size)),
-            MountKind::Bind { from, source, writable } => {
-                let (lower, path) = trees.layers(from, source, workshop)?;
-                let scratch = if *writable { Some(changes(scratch, index)?) } else { None };
-                spec.trees.push(TreeBind { lower, path, target, scratch });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Two directories that take what a command writes to a bind mount, for as long as it runs.
-fn changes(scratch: &Path, index: usize) -> Result<(PathBuf, PathBuf), BuildErrorKind> {
-    let pair = ["upper", "work"].map(|name| scratch.join(format!("mount-{index}-{name}")));
-    for path in &pair {
-        let made = fs::create_dir(path);
-        made.map_err(|source| BuildErrorKind::Scratch { path: path.clone(), source })?;
-    }
-    let [upper, work] = pair;
-    Ok((upper, work))
-}
-
-fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {
+fn failure(step: &RunStep, exit: &Exit, tail: &Tail, files: &Committed) -> BuildErrorKind {
     // A program that could not be started counts as status 1, after a line that names it (A152).
     let mut output = tail.text();
     if let Some(reason) = exit.reason() {
@@ -220,7 +208,23 @@ fn failure(step: &RunStep, exit: &Exit, tail: &Tail) -> BuildErrorKind {
     let status = exit.code();
     let shown = if exit.reason().is_some() { 1 } else { status };
     let command = step.display.clone();
-    BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output }
+    let view = files.view();
+    let os_release = view.read(&ImagePath::new("/etc/os-release"), 1 << 16).ok().flatten();
+    let os_release = os_release.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let has = |program: &str| {
+        let is_there = |directory: &str| {
+            let path = view.resolve(&ImagePath::new(directory).join(program));
+            path.and_then(|path| view.lookup(&path)).is_ok_and(|node| node.is_some())
+        };
+        ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"].into_iter().any(is_there)
+    };
+    let image = hint::Image { os_release: os_release.as_deref(), has: &has };
+    let hint = if exit.reason().is_some() {
+        hint::of_start(&output, &image)
+    } else {
+        hint::of_exit(status, &output, &image)
+    };
+    BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output, hint }
 }
 
 /// The last lines of an output.

@@ -11,10 +11,14 @@ use futures_util::future::join_all;
 
 use crate::build::BuildError;
 use crate::build::BuildErrorKind;
+use crate::build::Output;
 use crate::build::Request;
 use crate::build::Workshop;
+use crate::build::files::Files;
+use crate::build::files::Keep;
 use crate::build::resolve::ResolvedBases;
 use crate::build::step;
+use crate::layer::Tree;
 use crate::oci::ChainId;
 use crate::oci::Layer;
 use crate::oci::Timestamp;
@@ -33,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) bases: ResolvedBases,
     /// Two stages with the same base must not both download and unpack it.
     unpacking: tokio::sync::Mutex<()>,
+    /// What the layers of all stages hold, as far as anybody has asked.
+    files: Arc<Files>,
 }
 
 /// A layer of a stage, and where it came from.
@@ -97,6 +103,7 @@ impl Site {
             request: Arc::clone(request),
             workshop: workshop.clone(),
             plan,
+            files: Arc::new(Files::new(workshop, bases.origins())),
             bases,
             unpacking: tokio::sync::Mutex::default(),
         }
@@ -114,6 +121,40 @@ impl Site {
         self.bases.fetch(&self.workshop, &self.workshop.not_unpacked(&layers)).await?;
         let workshop = self.workshop.clone();
         blocking(move || workshop.unpack(&layers)).await
+    }
+
+    /// The files of `stage` as a tree. Nothing is downloaded or unpacked before it is asked for.
+    pub(crate) async fn tree(
+        &self,
+        stage: &BuiltStage,
+        keep: Keep,
+    ) -> Result<Arc<dyn Tree>, BuildErrorKind> {
+        let (files, layers) = (Arc::clone(&self.files), stage.layers());
+        blocking(move || files.tree(&layers, keep)).await
+    }
+
+    /// Whether an output will want all blobs of the base that `stage` begins with: then they are
+    /// kept where they pass by.
+    pub(crate) fn keep(&self, stage: StageId) -> Keep {
+        let mut at = self.plan.stages.len() - 1;
+        let mut is_delivered = at == stage.0;
+        let base = loop {
+            match &self.plan.stages[at].base {
+                StageBase::Stage(StageId(below)) => at = *below,
+                base => break base,
+            }
+            is_delivered |= at == stage.0;
+        };
+        let home = match base {
+            StageBase::Image(image) => Some(image.reference.registry()),
+            StageBase::Scratch | StageBase::Stage(_) => None,
+        };
+        let wants = |output: &Output| match output {
+            // A registry that has them needs none; another gets them from here.
+            Output::Registry => self.request.tags.iter().any(|tag| Some(tag.registry()) != home),
+            _ => true,
+        };
+        if is_delivered && self.request.outputs.iter().any(wants) { Keep::Yes } else { Keep::No }
     }
 }
 

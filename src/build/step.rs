@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
-use crate::build::CacheUse;
 use crate::build::copy;
+use crate::build::files;
+use crate::build::files::Keep;
 use crate::build::run;
 use crate::build::schedule::BuiltLayer;
 use crate::build::schedule::BuiltStage;
@@ -15,6 +16,8 @@ use crate::build::schedule::StageFailed;
 use crate::build::schedule::blocking;
 use crate::cache::CacheKey;
 use crate::cache::CachedLayer;
+use crate::layer::EmptyTree;
+use crate::layer::Tree;
 use crate::oci::Layer;
 use crate::plan::StageId;
 use crate::plan::Step;
@@ -32,10 +35,11 @@ pub(crate) async fn perform(
     below: &BuiltStage,
     earlier: &[PendingStage],
 ) -> Result<BuiltLayer, StepFailed> {
-    let step = &site.plan.stages[stage.0].steps[index];
+    let planned = &site.plan.stages[stage.0];
+    let step = &planned.steps[index];
     let sources = copy::Sources::wait(site, step, earlier).await.map_err(|StageFailed| None)?;
     let task = Arc::new(Task::start(&site.workshop.progress, title(site, stage, index)));
-    let result = layer(site, stage, step, below, sources, &task).await?;
+    let result = layer(site, stage, index, below, sources, &task).await?;
     match result.origin {
         LayerOrigin::Cache => task.cached(),
         LayerOrigin::Base | LayerOrigin::Step => {}
@@ -47,20 +51,24 @@ pub(crate) async fn perform(
 async fn layer(
     site: &Arc<Site>,
     stage: StageId,
-    step: &Step,
+    index: usize,
     below: &BuiltStage,
     sources: copy::Sources,
     task: &Arc<Task>,
 ) -> Result<BuiltLayer, BuildErrorKind> {
     let sources = Arc::new(sources);
-    let key = copy::key(site, &site.plan.stages[stage.0], step, below, &sources).await?;
-    if site.request.cache == CacheUse::Read {
+    let planned = &site.plan.stages[stage.0];
+    let step = &planned.steps[index];
+    let key = copy::key(site, planned, step, below, &sources).await?;
+    if site.request.reads_cache(&planned.name) {
         match site.workshop.cache.lookup(&key, &site.workshop.store) {
             Some(found) => return Ok(built(found, LayerOrigin::Cache)),
             None => explain(site, &key, task),
         }
     }
-    let layer = carry_out(site, step, below, sources, task).await?;
+    // A command of this stage needs the files unpacked; until then everybody reads an index.
+    let unpack = if planned.runs_from(index) { Unpack::Yes } else { Unpack::No(site.keep(stage)) };
+    let layer = carry_out(site, step, below, sources, unpack, task).await?;
     let found = CachedLayer { layer, created: site.created() };
     let workshop = &site.workshop;
     workshop.cache.record(&key, &found, &workshop.store)?;
@@ -78,26 +86,40 @@ fn built(found: CachedLayer, origin: LayerOrigin) -> BuiltLayer {
     BuiltLayer { layer: found.layer, created: Some(found.created), origin }
 }
 
+/// Whether the files of the stage so far are to be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unpack {
+    /// Yes, as this step or a later one runs a command.
+    Yes,
+    /// No; and whether the blobs are kept that are looked into.
+    No(Keep),
+}
+
 /// Does what the step says, in the file system or without one.
 async fn carry_out(
     site: &Arc<Site>,
     step: &Step,
     below: &BuiltStage,
     sources: Arc<copy::Sources>,
+    unpack: Unpack,
     task: &Arc<Task>,
 ) -> Result<Layer, BuildErrorKind> {
-    let files = match &step.kind {
-        // The layer of a linked copy does not depend on what lies below (rule A127).
-        StepKind::Copy(copy) if copy.link => None,
-        _ => Some(site.files(below).await?),
-    };
-    let trees = sources.trees(site).await?;
     let (site, step, task) = (Arc::clone(site), step.clone(), Arc::clone(task));
-    blocking(move || match (&step.kind, &files) {
-        (StepKind::Run(run), Some(files)) => run::perform(&site, run, files, &trees, &task),
-        (kind, files) => copy::perform(&site, kind, files.as_ref(), &trees),
-    })
-    .await
+    if let StepKind::Run(run) = step.kind {
+        let files = site.files(below).await?;
+        let trees = sources.unpacked(&site).await?;
+        return blocking(move || run::perform(&site, &run, &files, &trees, &task)).await;
+    }
+    let mut trees = sources.trees(&site).await?;
+    trees.fetch(&site, &step.kind).await?;
+    let tree: Arc<dyn Tree> = match unpack {
+        // What a linked copy makes does not depend on what lies below (rule A127).
+        Unpack::Yes if !step.kind.is_linked() => Arc::new(site.files(below).await?.view()),
+        Unpack::Yes => Arc::new(EmptyTree),
+        Unpack::No(keep) => site.tree(below, keep).await?,
+    };
+    let made = blocking(move || copy::perform(&site, &step.kind, &*tree, &trees)).await;
+    made.map_err(files::uncover)
 }
 
 /// `[stage 2/4] RUN pip install x`

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::build::ContextOrigin;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::LayerOrigin;
+use crate::dockerfile::Warning;
 use crate::image::StoredImage;
 use crate::oci::Descriptor;
 use crate::oci::ImageId;
@@ -26,8 +28,12 @@ pub struct Outcome {
     pub layers: LayerCounts,
     /// Where it was pushed to.
     pub pushed: Vec<Pushed>,
+    /// Where the context came from.
+    pub origin: Option<ContextOrigin>,
     /// How long it all took.
     pub took: Duration,
+    /// What works but should not be written, in the order of the Dockerfile.
+    pub warnings: Vec<Warning>,
 }
 
 /// How many layers came from where, and how large they are, compressed, in bytes.
@@ -58,7 +64,9 @@ impl Outcome {
             platform: image.config.value().platform.clone(),
             layers: counts(built),
             pushed,
+            origin: None,
             took,
+            warnings: Vec::new(),
         }
     }
 
@@ -77,6 +85,17 @@ impl Outcome {
         });
         if !names.is_empty() {
             metadata["image.name"] = names.join(",").into();
+        }
+        if let Some(origin) = &self.origin {
+            let algorithm = if origin.commit.len() == 40 { "sha1" } else { "sha256" };
+            metadata["buildx.build.provenance"] = json!({
+                "invocation": {
+                    "configSource": {
+                        "uri": origin.uri,
+                        "digest": { algorithm: origin.commit },
+                    },
+                },
+            });
         }
         metadata
     }

@@ -127,6 +127,8 @@ mod tests {
             cwd: String::new(),
             user: String::new(),
             network: Network::Host,
+            insecure: false,
+            settings: crate::plan::RunSettings::default(),
             pipes: vec![],
             mounts: vec![],
             display: String::new(),

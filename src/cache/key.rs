@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{ChainId, Compression, Digest, Digester, Platform, Timestamp};
 use crate::plan::{
-    AddStep, Chmod, CopyFrom, CopyStep, MountKind, Network, RunStep, Source, WorkdirStep,
+    AddStep, CacheMount, Chmod, CopyFrom, CopyStep, MountKind, Network, Remote, RunMount,
+    RunSettings, RunStep, SecretMount, Source, SshMount, Ulimit, WorkdirStep,
 };
 
 /// Changes when keys are made in another way, or when equal steps give other layers than before.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Everything that a step's layer depends on, and the digest of that.
 ///
@@ -59,8 +60,8 @@ pub struct Surroundings<'a> {
     pub compression: Compression,
 }
 
-/// The key of a `RUN`; `mounted` is the digest of all files that its bind mounts show, in order.
-/// Without bind mounts it does not matter.
+/// The key of a `RUN`; `mounted` is the digest of all files that its bind mounts show and its new
+/// caches start with, in order. Without such mounts it does not matter.
 pub fn run(surroundings: &Surroundings<'_>, step: &RunStep, mounted: &Digest) -> CacheKey {
     let mut key = Builder::new("RUN", surroundings);
     key.below(surroundings);
@@ -76,24 +77,58 @@ pub fn run(surroundings: &Surroundings<'_>, step: &RunStep, mounted: &Digest) ->
             Network::None => "none",
         },
     );
+    key.part("security", if step.insecure { "insecure" } else { "sandbox" });
+    settings(&mut key, &step.settings);
     for mount in &step.mounts {
-        let target = &mount.target;
-        let text = match &mount.kind {
-            MountKind::Bind { source, writable, .. } => {
-                let access = if *writable { "rw" } else { "ro" };
-                format!("bind {source:?} at {target:?}, {access}")
-            }
-            MountKind::Tmpfs { size } => format!("tmpfs at {target:?}, {size} bytes"),
-        };
-        key.part("mount", text);
+        key.part("mount", mount_text(mount));
     }
-    if step.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. })) {
+    if step.mounts.iter().any(reads_files) {
         key.part("mounted files", mounted.to_string());
     }
     for (name, text) in &step.pipes {
         key.part("script", format!("{name} {}", Digest::of(text)));
     }
     key.finish()
+}
+
+/// What the command line says about all commands. Where a host is does not count, as with proxies.
+fn settings(key: &mut Builder, settings: &RunSettings) {
+    key.parts("host", settings.hosts.iter().map(|(name, _)| name));
+    key.parts("shm size", &settings.shm_size.map(|size| size.to_string()));
+    for Ulimit { name, soft, hard } in &settings.ulimits {
+        key.part("ulimit", format!("{name} {soft:?} {hard:?}"));
+    }
+}
+
+/// Whether a mount shows files that are in the key: what a cache holds is not, what it starts as is.
+fn reads_files(mount: &RunMount) -> bool {
+    match &mount.kind {
+        MountKind::Bind { .. } => true,
+        MountKind::Cache(cache) => cache.seed.is_some(),
+        MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh(_) => false,
+    }
+}
+
+/// Everything about a mount but what is in it.
+fn mount_text(mount: &RunMount) -> String {
+    let access = |writable: &bool| if *writable { "rw" } else { "ro" };
+    let text = match &mount.kind {
+        MountKind::Bind { source, writable, .. } => {
+            format!("bind {source:?}, {}", access(writable))
+        }
+        MountKind::Tmpfs { size } => format!("tmpfs of {size} bytes"),
+        MountKind::Cache(CacheMount { id, sharing, seed, access: owner, writable }) => {
+            let source = seed.as_ref().map(|(_, source)| source);
+            format!("cache {id:?}, {sharing:?}, {source:?}, {owner:?}, {}", access(writable))
+        }
+        MountKind::Secret(SecretMount { id, file, env, required, access }) => {
+            format!("secret {id:?}, {file}, {env:?}, {required}, {access:?}")
+        }
+        MountKind::Ssh(SshMount { id, required, access }) => {
+            format!("ssh {id:?}, {required}, {access:?}")
+        }
+    };
+    format!("{text} at {:?}", mount.target)
 }
 
 /// The key of a `COPY`; `files` is the digest of all that it copies, or of something that names
@@ -141,6 +176,9 @@ fn copied(
             Source::Inline { name, text } => {
                 key.part("inline file", format!("{name} {}", Digest::of(text)));
             }
+            // What it holds is part of `files`. Where it was fetched from does not matter.
+            Source::Remote(Remote::Url(source)) => key.part("download", &source.name),
+            Source::Remote(Remote::Git(_)) => key.part("repository", ""),
         }
     }
     key.part("files", files.to_string());
@@ -235,7 +273,7 @@ mod tests {
     use super::*;
     use crate::dockerfile::Span;
     use crate::oci::{DiffId, ImagePath};
-    use crate::plan::{RunMount, StageId};
+    use crate::plan::{Access, Sharing, StageId};
 
     fn host() -> Platform {
         Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), ..Platform::default() }
@@ -258,6 +296,8 @@ mod tests {
             cwd: "/".into(),
             user: String::new(),
             network: Network::Host,
+            insecure: false,
+            settings: RunSettings::default(),
             pipes: vec![("EOF".into(), "#!x".into())],
             mounts: vec![RunMount {
                 span: Span::default(),
@@ -282,13 +322,15 @@ mod tests {
         }
     }
 
-    /// Says whether two keys that differ by `change` alone are equal.
-    fn same_run(change: impl FnOnce(&mut RunStep)) -> bool {
+    fn key_of(change: impl FnOnce(&mut RunStep)) -> CacheKey {
         let mut changed = run_step();
         change(&mut changed);
-        let platform = host();
-        run(&surroundings(&platform), &run_step(), &Digest::of("")).digest()
-            == run(&surroundings(&platform), &changed, &Digest::of("")).digest()
+        run(&surroundings(&host()), &changed, &Digest::of(""))
+    }
+
+    /// Says whether two keys that differ by `change` alone are equal.
+    fn same_run(change: impl FnOnce(&mut RunStep)) -> bool {
+        key_of(|_| {}) == key_of(change)
     }
 
     fn same_copy(change: impl FnOnce(&mut CopyStep)) -> bool {
@@ -319,6 +361,69 @@ mod tests {
         assert!(!same_run(|step| step.mounts[0].kind = MountKind::Tmpfs { size: 1 }));
         assert!(!same_run(|step| step.mounts[0].target = ImagePath::new("/u")));
         assert!(!same_run(|step| drop(step.mounts.pop())));
+    }
+
+    #[test]
+    fn what_the_command_line_says_about_commands_is_in_the_key_but_not_where_hosts_are() {
+        let host = |name: &str, address: &str| {
+            let host = (name.to_owned(), address.to_owned());
+            key_of(|step| step.settings.hosts.push(host)).digest()
+        };
+        assert_eq!(host("db", "1.2.3.4"), host("db", "1.2.3.5"));
+        assert_ne!(host("db", "1.2.3.4"), host("dc", "1.2.3.4"));
+        assert!(!same_run(|step| step.settings.hosts.push(("db".into(), "1.2.3.4".into()))));
+        assert!(!same_run(|step| step.settings.shm_size = Some(1 << 26)));
+        let limit = Ulimit { name: "nofile".into(), soft: Some(1), hard: None };
+        assert!(!same_run(|step| step.settings.ulimits.push(limit)));
+        assert!(!same_run(|step| step.insecure = true));
+    }
+
+    /// The key of a `RUN` with one mount of this kind.
+    fn with_mount(kind: MountKind) -> Digest {
+        key_of(|step| step.mounts[0].kind = kind).digest()
+    }
+
+    #[test]
+    fn a157_to_a159_every_option_of_a_mount_is_in_the_key() {
+        let cache = CacheMount {
+            id: "i".into(),
+            sharing: Sharing::Shared,
+            seed: None,
+            access: Access::default(),
+            writable: true,
+        };
+        let access = Access { uid: Some(0), ..Access::default() };
+        let seed = |source: &str| Some((CopyFrom::Context, ImagePath::new(source)));
+        let secret = SecretMount {
+            id: "i".into(),
+            file: true,
+            env: None,
+            required: false,
+            access: Access::default(),
+        };
+        let ssh = SshMount { id: "i".into(), required: false, access: Access::default() };
+        let kinds = [
+            MountKind::Cache(cache.clone()),
+            MountKind::Cache(CacheMount { id: "j".into(), ..cache.clone() }),
+            MountKind::Cache(CacheMount { sharing: Sharing::Locked, ..cache.clone() }),
+            MountKind::Cache(CacheMount { seed: seed("/s"), ..cache.clone() }),
+            MountKind::Cache(CacheMount { seed: seed("/t"), ..cache.clone() }),
+            MountKind::Cache(CacheMount { access, ..cache.clone() }),
+            MountKind::Cache(CacheMount { writable: false, ..cache }),
+            MountKind::Secret(secret.clone()),
+            MountKind::Secret(SecretMount { id: "j".into(), ..secret.clone() }),
+            MountKind::Secret(SecretMount { file: false, ..secret.clone() }),
+            MountKind::Secret(SecretMount { env: Some("E".into()), ..secret.clone() }),
+            MountKind::Secret(SecretMount { required: true, ..secret.clone() }),
+            MountKind::Secret(SecretMount { access, ..secret }),
+            MountKind::Ssh(ssh.clone()),
+            MountKind::Ssh(SshMount { id: "j".into(), ..ssh.clone() }),
+            MountKind::Ssh(SshMount { required: true, ..ssh.clone() }),
+            MountKind::Ssh(SshMount { access, ..ssh }),
+        ];
+        let count = kinds.len();
+        let keys: std::collections::BTreeSet<Digest> = kinds.into_iter().map(with_mount).collect();
+        assert_eq!(keys.len(), count);
     }
 
     #[test]
@@ -423,7 +528,7 @@ mod tests {
         // Whoever changes this digest must change VERSION too.
         assert_eq!(
             key.digest().hex(),
-            "d9118489b013717fe27f44436b9964b77c6b7fe3d154191e12a7d50626165473"
+            "10d00923f721c13d88a472a51b92c79ac4ac52870dab84300108ed00d37a819d"
         );
     }
 }

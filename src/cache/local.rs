@@ -241,7 +241,8 @@ mod tests {
         let path = cache.path(&key);
         cache.record(&key, &made(&store), &store).expect("space");
         let good = fs::read_to_string(&path).expect("readable");
-        let of_other_version = good.replacen("\"version\":1", "\"version\":2", 1);
+        let version = |number| format!("\"version\":{number}");
+        let of_other_version = good.replacen(&version(VERSION), &version(VERSION + 1), 1);
         let with_other_parts = good.replacen("/x", "/y", 1);
         assert!(of_other_version != good && with_other_parts != good);
         let half = &good[..good.len() / 2];

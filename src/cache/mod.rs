@@ -26,6 +26,13 @@
 //! | what the network answers | no | – | – | – | nobody can know it beforehand: run with `--no-cache` |
 //! | `--mount` kinds, targets, options, in order | in | – | – | – | a command sees them |
 //! | files mounted with `type=bind` | in | – | – | – | by content, like copied files: one digest of all |
+//! | what a new `type=cache` starts with (`from`) | in | – | – | – | likewise |
+//! | what a `type=cache` holds | no | – | – | – | it is there to make a step faster, not to make it another (rule A157) |
+//! | values of secrets, whether there are any; SSH agents | no | – | – | – | a token is renewed, and what it opens stays the same (A158, A159) |
+//! | `--security`, `--shm-size`, `--ulimit` | in | – | – | – | a command can tell, and may fail for it |
+//! | `--add-host`: names | in | – | – | – | |
+//! | `--add-host`: addresses | no | – | – | – | as with proxies: a service that a CI job starts has a new one each time; BuildKit does the same |
+//! | `--allow`, `--no-cache-filter` | no | no | no | no | they say whether a step is carried out, not what it does |
 //! | files for scripts (`#!` in heredocs) | in | – | – | – | by content |
 //! | source patterns, `--exclude`, `--parents`, `--link`, `--chmod` | – | in | in | – | they decide what goes where |
 //! | copied files: names, kinds, modes, content | – | in | in | – | one digest of all |

@@ -1,9 +1,13 @@
 //! The command line as it was typed. Nothing here looks at the system.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::registry_args::RegistryArguments;
+use crate::cli::remote_args::{CopyArguments, IndexCommand};
+use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
 
@@ -31,6 +35,9 @@ pub(crate) struct GlobalArguments {
     /// Speak plain HTTP, or accept any certificate, with this registry; repeatable.
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     pub(crate) insecure_registry: Vec<String>,
+    /// How registries are spoken to, and as whom.
+    #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
@@ -56,20 +63,33 @@ pub(crate) enum ProgressMode {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArguments>),
+    /// Copy an image, or an index with all its images, to another name in a registry
+    Copy(CopyArguments),
     /// List the images in the store
     Images,
+    /// Put images for several platforms under one name
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Print an image's manifest and config as JSON
     Inspect(ReferenceArgument),
+    /// Check a Dockerfile and build nothing: the same as `build --check`
+    Lint(LintArguments),
     /// Read images from an OCI layout, an OCI tar or a docker-archive
     Load(LoadArguments),
     /// Check credentials with a registry and store them
     Login(LoginArguments),
     /// Remove the stored credentials of a registry
     Logout(LogoutArguments),
+    /// List the tags of a repository in a registry
+    Ls(ReferenceArgument),
+    /// Print a manifest or index from a registry, byte for byte
+    Manifest(ReferenceArgument),
     /// Copy an image from a registry into the store
     Pull(PullArguments),
     /// Copy images from the store to their registries
     Push(PushArguments),
+    /// Remove tags, or manifests by digest, from their registries
+    Rm(ReferencesArgument),
     /// Remove images from the store
     Rmi(ReferencesArgument),
     /// Run an image's entrypoint in the sandbox
@@ -83,18 +103,24 @@ pub(crate) enum Command {
 /// `coracle build`
 #[derive(Debug, Args)]
 pub(crate) struct BuildArguments {
-    /// The directory whose files COPY and ADD may take.
+    /// The files that COPY and ADD may take: a directory, a tar, `-` for a tar or a Dockerfile on
+    /// standard input, the URL of either, or a git repository as `URL#ref:subdir`.
     pub(crate) context: PathBuf,
     /// A name for the image; repeatable.
     #[arg(short, long, value_name = "REFERENCE")]
     pub(crate) tag: Vec<Reference>,
-    /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile].
+    /// The Dockerfile, in a tar or a repository by its name there; `-` is standard input
+    /// [default: CONTEXT/Dockerfile].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Give an ARG a value; without `=VALUE` it comes from the environment; repeatable.
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
-    /// Another name for files or an image, as `name=dir` or `name=docker-image://ref`; repeatable.
+    /// Read such arguments from FILE, one a line; `--build-arg` beats them; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) build_arg_file: Vec<PathBuf>,
+    /// Another name for files or an image: a directory, `docker-image://REFERENCE`,
+    /// `oci-layout://DIR[:TAG][@DIGEST]`, or the URL of a file or a git repository; repeatable.
     #[arg(long, value_name = "NAME=WHERE")]
     pub(crate) build_context: Vec<String>,
     /// Build this stage, and only what it needs.
@@ -112,6 +138,12 @@ pub(crate) struct BuildArguments {
     /// Run every step, whatever the cache holds.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run every step of these stages, whatever the cache holds; repeatable.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// What commands see and may do.
+    #[command(flatten)]
+    pub(crate) steps: StepArguments,
     /// Ask the registry for base images, even if the store has an image of that name.
     #[arg(long)]
     pub(crate) pull: bool,
@@ -128,6 +160,135 @@ pub(crate) struct BuildArguments {
     /// Write what was built here, as JSON with buildx's keys.
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// What to tell in place of building.
+    #[command(flatten)]
+    pub(crate) call: CallArguments,
+}
+
+/// What `coracle build` can tell about a Dockerfile without building it.
+#[derive(Debug, Args)]
+pub(crate) struct CallArguments {
+    /// Short for `--call=check`: build nothing, and report what should not be written so. Bases are
+    /// looked for in the store, with `--pull` also in the registry.
+    #[arg(long, conflicts_with_all = ["call", "push", "output", "iidfile", "metadata_file"])]
+    pub(crate) check: bool,
+    /// Build nothing, but tell about the Dockerfile; `METHOD,format=json` is understood too.
+    #[arg(long, value_name = "METHOD", value_parser = parse_call,
+        conflicts_with_all = ["push", "output", "iidfile", "metadata_file"])]
+    pub(crate) call: Option<Call>,
+    /// The form of what `--check` and `--call` tell [default: text].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<CallFormat>,
+}
+
+/// `--call`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// What is asked for.
+    pub(crate) method: CallMethod,
+    /// `,format=`
+    pub(crate) format: Option<CallFormat>,
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CallMethod {
+    /// The image: build it.
+    Build,
+    /// BuildKit's build checks.
+    Check,
+    /// What the target takes: arguments, secrets, agents, caches.
+    Outline,
+    /// The stages that can be built.
+    Targets,
+}
+
+/// `--format`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CallFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// With the keys of BuildKit.
+    Json,
+    /// SARIF 2.1.0, for code review tools; only of checks.
+    Sarif,
+}
+
+/// Reads `METHOD[,format=FORMAT]`, as buildx does.
+fn parse_call(text: &str) -> Result<Call, String> {
+    let (method, rest) = text.split_once(',').unwrap_or((text, ""));
+    let method = CallMethod::from_str(method, false)
+        .map_err(|_| "the methods are build, check, outline and targets".to_owned())?;
+    let format = match rest.strip_prefix("format=") {
+        None if rest.is_empty() => None,
+        None => return Err(format!("`{rest}` is not `format=FORMAT`")),
+        Some(format) => Some(
+            CallFormat::from_str(format, false)
+                .map_err(|_| "the formats are text, json and sarif".to_owned())?,
+        ),
+    };
+    Ok(Call { method, format })
+}
+
+/// `coracle lint`
+#[derive(Debug, Args)]
+pub(crate) struct LintArguments {
+    /// The directory whose files COPY and ADD may take.
+    #[arg(default_value = ".")]
+    pub(crate) context: OsString,
+    /// The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<OsString>,
+    /// Give an ARG a value; without `=VALUE` it comes from the environment; repeatable.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Check this stage and what it needs, and not every stage.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Check for this platform.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// Ask the registry for base images that the store does not have.
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = CallFormat::Text)]
+    pub(crate) format: CallFormat,
+}
+
+impl LintArguments {
+    /// The same as arguments of `coracle build`.
+    pub(crate) fn into_build(self) -> BuildArguments {
+        let mut words = vec![OsString::from("--check")];
+        let mut option = |name: &str, value: &OsStr| {
+            let mut word = OsString::from(format!("--{name}="));
+            word.push(value);
+            words.push(word);
+        };
+        if let Some(file) = &self.file {
+            option("file", file);
+        }
+        for build_arg in &self.build_arg {
+            option("build-arg", build_arg.as_ref());
+        }
+        if let Some(target) = &self.target {
+            option("target", target.as_ref());
+        }
+        if let Some(platform) = &self.platform {
+            option("platform", platform.to_string().as_ref());
+        }
+        if self.pull {
+            words.push("--pull".into());
+        }
+        words.extend(["--".into(), self.context]);
+        let build = BuildArguments::augment_args(clap::Command::new("build").no_binary_name(true));
+        let mut matches = build.get_matches_from(words);
+        let build = BuildArguments::from_arg_matches_mut(&mut matches);
+        let mut build = build.expect("these words have been checked already");
+        build.call.format = Some(self.format);
+        build
+    }
 }
 
 /// `--network`
@@ -171,11 +332,14 @@ pub(crate) struct LoginArguments {
     #[arg(default_value = "docker.io")]
     pub(crate) registry: String,
     /// The user name.
-    #[arg(short, long)]
-    pub(crate) username: String,
+    #[arg(short, long, required_unless_present = "get_login")]
+    pub(crate) username: Option<String>,
     /// Read the password from standard input.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "get_login")]
     pub(crate) password_stdin: bool,
+    /// Print the user name that is logged in; change nothing.
+    #[arg(long, conflicts_with_all = ["username", "password_stdin"])]
+    pub(crate) get_login: bool,
 }
 
 /// `coracle logout`

@@ -27,6 +27,11 @@ impl Failure {
         Self { exit, diagnostics: vec![diagnostic] }
     }
 
+    /// The same failure, with more to say.
+    pub(crate) fn map_diagnostic(self, more: impl Fn(Diagnostic) -> Diagnostic) -> Self {
+        Self { diagnostics: self.diagnostics.into_iter().map(more).collect(), ..self }
+    }
+
     /// A failure with an error that knows no Dockerfile line.
     pub(crate) fn from_error(exit: Exit, error: &dyn Error, hint: Option<String>) -> Self {
         Self::new(exit, Diagnostic::of(error).hinted(hint))
@@ -37,6 +42,7 @@ impl Failure {
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostic {
     title: String,
+    is_warning: bool,
     place: Option<(Source, Span)>,
     notes: Vec<(&'static str, String)>,
     hint: Option<String>,
@@ -46,6 +52,11 @@ impl Diagnostic {
     /// Something that is wrong, in the words of this program.
     pub(crate) fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), ..Self::default() }
+    }
+
+    /// Something that works, but should not be so.
+    pub(crate) fn warning(title: impl Into<String>) -> Self {
+        Self { is_warning: true, ..Self::new(title) }
     }
 
     /// An error and its chain of causes.
@@ -83,8 +94,10 @@ impl Diagnostic {
         self
     }
 
-    fn render(&self, renderer: &Renderer) -> String {
-        let mut group: Group<'_> = Group::with_title(Level::ERROR.primary_title(&*self.title));
+    /// The text, as lines without a newline at the end.
+    pub(crate) fn render(&self, renderer: &Renderer) -> String {
+        let level = if self.is_warning { Level::WARNING } else { Level::ERROR };
+        let mut group: Group<'_> = Group::with_title(level.primary_title(&*self.title));
         if let Some((source, span)) = &self.place {
             let text = source.text();
             let start = span.start.min(text.len());
@@ -109,9 +122,10 @@ pub(crate) fn print(diagnostics: &[Diagnostic], colour: bool) {
     let colour = colour && std::io::stderr().is_terminal();
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut stderr = std::io::stderr().lock();
-    for diagnostic in diagnostics {
+    let texts: Vec<String> = diagnostics.iter().map(|it| it.render(&renderer)).collect();
+    if !texts.is_empty() {
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
+        let _ = writeln!(stderr, "{}", texts.join("\n\n"));
     }
 }
 

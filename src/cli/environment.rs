@@ -1,7 +1,9 @@
 //! The environment variables that coracle heeds, read once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::oci::Timestamp;
@@ -32,7 +34,17 @@ impl Environment {
         value.to_str().filter(|text| !text.is_empty())
     }
 
-    /// The same as a path.
+    /// The value of a variable that is set, whatever it is.
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(&OsString::from(name)).map(OsString::as_os_str)
+    }
+
+    /// The value of a variable that is set, even if it is empty or no text.
+    pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.variables.get(&OsString::from(name)).map(|value| value.as_bytes())
+    }
+
+    /// The value of a variable that is set and not empty, as a path.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(&OsString::from(name))?;
         Some(PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty())

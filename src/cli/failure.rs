@@ -6,7 +6,10 @@ use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::dockerfile::Source;
+use crate::fetch::FetchError;
+use crate::fetch::GitError;
 use crate::image::ImageError;
+use crate::oci::Reference;
 use crate::registry::CredentialError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -28,11 +31,7 @@ pub(crate) fn build(errors: &[BuildError], source: &Source) -> Failure {
 
 fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
     let kind = &error.kind;
-    let mut diagnostic = Diagnostic::of(kind);
-    if let BuildErrorKind::Parse(error) = kind {
-        let line = source.line(error.instruction.start);
-        diagnostic = diagnostic.prefixed(&format!("dockerfile parse error on line {line}: "));
-    }
+    let mut diagnostic = Diagnostic::of(kind).prefixed(&prefix(error, source));
     if let Some((step, steps)) = error.step {
         diagnostic = diagnostic.prefixed(&format!("step {step} of {steps} failed: "));
     }
@@ -51,6 +50,17 @@ fn diagnostic(error: &BuildError, source: &Source) -> Diagnostic {
     diagnostic.hinted(kind.hint())
 }
 
+/// What BuildKit puts before a mistake in the text.
+fn prefix(error: &BuildError, source: &Source) -> String {
+    let BuildErrorKind::Parse(error) = &error.kind else { return String::new() };
+    format!("dockerfile parse error on line {}: ", source.line(error.instruction.start))
+}
+
+/// A build's error in one line, with what BuildKit puts before it.
+pub(crate) fn message(error: &BuildError, source: &Source) -> String {
+    format!("{}{error}", prefix(error, source))
+}
+
 /// An error of a build that belongs to no Dockerfile.
 pub(crate) fn build_kind(kind: &BuildErrorKind) -> Failure {
     let mut diagnostic = Diagnostic::of(kind);
@@ -65,11 +75,17 @@ fn exit_of(kind: &BuildErrorKind) -> Exit {
         BuildErrorKind::Parse(_)
         | BuildErrorKind::Plan(_)
         | BuildErrorKind::Copy(_)
-        | BuildErrorKind::Context(_) => Exit::Usage,
+        | BuildErrorKind::Context(_)
+        | BuildErrorKind::MissingSecret { .. }
+        | BuildErrorKind::BinarySecret { .. }
+        | BuildErrorKind::MissingAgent { .. } => Exit::Usage,
         BuildErrorKind::Exit { .. } | BuildErrorKind::User(_) => Exit::StepFailed,
         BuildErrorKind::Transfer(error) => transfer_exit(error),
+        BuildErrorKind::Fetch(error) => fetch_exit(error),
+        BuildErrorKind::LikeStage(it) => transfer_exit(&it.error),
         BuildErrorKind::Interrupted => Exit::Interrupted,
         BuildErrorKind::Sandbox(_)
+        | BuildErrorKind::NotPrepared
         | BuildErrorKind::NoSandbox { .. }
         | BuildErrorKind::Scratch { .. }
         | BuildErrorKind::Tree(_)
@@ -85,6 +101,30 @@ pub(crate) fn transfer(error: &TransferError) -> Failure {
     Failure::from_error(transfer_exit(error), error, error.hint())
 }
 
+/// A failure to fetch something that is in no registry.
+pub(crate) fn fetch(error: &FetchError) -> Failure {
+    Failure::from_error(fetch_exit(error), error, error.hint())
+}
+
+fn fetch_exit(error: &FetchError) -> Exit {
+    match error {
+        FetchError::BadUrl { .. } => Exit::Usage,
+        FetchError::Git(GitError::Interrupted) => Exit::Interrupted,
+        FetchError::Store(_)
+        | FetchError::Git(
+            GitError::NoGit { .. }
+            | GitError::Run { .. }
+            | GitError::Read { .. }
+            | GitError::Store(_),
+        ) => Exit::Machine,
+        FetchError::Status { .. }
+        | FetchError::Mismatch { .. }
+        | FetchError::Http { .. }
+        | FetchError::Encoding { .. }
+        | FetchError::Git(_) => Exit::Registry,
+    }
+}
+
 fn transfer_exit(error: &TransferError) -> Exit {
     if matches!(error, TransferError::Store(_)) { Exit::Machine } else { Exit::Registry }
 }
@@ -92,6 +132,15 @@ fn transfer_exit(error: &TransferError) -> Exit {
 /// A registry's refusal.
 pub(crate) fn registry(error: &RegistryError) -> Failure {
     Failure::from_error(Exit::Registry, error, error.hint())
+}
+
+/// A registry's refusal to remove something.
+pub(crate) fn removal(error: &RegistryError, reference: &Reference) -> Failure {
+    let by_tag = reference.digest().is_none() && matches!(error, RegistryError::Rejected { .. });
+    let advice = "this registry removes by digest only, all tags of it at once: `coracle manifest` \
+                  prints what a tag means, and `coracle rm NAME@sha256:…` removes it";
+    let hint = if by_tag { Some(advice.to_owned()) } else { error.hint() };
+    Failure::from_error(Exit::Registry, error, hint)
 }
 
 /// Credentials that could not be kept, or forgotten.

@@ -22,8 +22,12 @@ const PASSWORD_LIMIT: u64 = 64 << 10;
 
 /// Checks the credentials with the registry, then stores them.
 pub(crate) fn login(session: &Session<'_>, arguments: &LoginArguments) -> Result<(), Failure> {
+    if arguments.get_login {
+        return get_login(session, &arguments.registry);
+    }
     let password = password()?;
-    let credential = Credential::basic(&arguments.username, &password);
+    let username = arguments.username.as_deref().unwrap_or_default();
+    let credential = Credential::basic(username, &password);
     let client = session.client()?;
     block_on(&new_cancel()?, async {
         let checked = transfer::check_login(&client, &arguments.registry, &credential).await;
@@ -36,6 +40,24 @@ pub(crate) fn login(session: &Session<'_>, arguments: &LoginArguments) -> Result
         Keeper::Helper(name) => format!("docker-credential-{name}"),
     };
     say(&format!("logged in to {}; the credentials are in {keeper}\n", arguments.registry));
+    Ok(())
+}
+
+/// Prints who is logged in, for scripts.
+fn get_login(session: &Session<'_>, host: &str) -> Result<(), Failure> {
+    let found = session.credentials().lookup(host, "");
+    let username = match found.map_err(|error| failure::credential(&error))? {
+        Some(
+            Credential::Password { username, .. } | Credential::IdentityToken { username, .. },
+        ) => username,
+        Some(Credential::RegistryToken(_)) => "<token>".to_owned(),
+        None => {
+            let title = format!("nobody is logged in to {host}");
+            return Err(Failure::new(Exit::Registry, Diagnostic::new(title)));
+        }
+    };
+    // Nobody is left to tell when standard output is closed.
+    let _ = writeln!(std::io::stdout().lock(), "{username}");
     Ok(())
 }
 

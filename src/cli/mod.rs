@@ -5,22 +5,35 @@
 
 mod args;
 mod build;
+mod build_args;
+mod call;
+mod context;
 mod diagnostic;
+mod dockerfile;
 mod environment;
 mod exit;
 mod failure;
 mod images;
+mod index;
 mod inspect;
 mod load;
 mod login;
+mod named_context;
+mod network;
 mod output_spec;
 mod progress;
 mod pull;
 mod push;
+mod registry_args;
+mod remote;
+mod remote_args;
 mod run;
 mod save;
+mod secrets;
 mod session;
 mod size;
+mod step_args;
+mod step_settings;
 mod summary;
 mod tag;
 
@@ -54,12 +67,18 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let Arguments { global, command } = arguments;
-    let session = Session::new(global, environment);
+    let session = Session::new(global, environment, registry_args::named_hosts(&command));
     match command {
         Command::Build(arguments) => build::build(&session, &arguments)?,
+        Command::Copy(arguments) => remote::copy(&session, &arguments)?,
+        Command::Index(command) => index::index(&session, command)?,
+        Command::Ls(arguments) => remote::list(&session, &arguments.reference)?,
+        Command::Manifest(arguments) => remote::manifest(&session, &arguments.reference)?,
+        Command::Rm(arguments) => remote::remove(&session, &arguments.references)?,
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,
+        Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
         Command::Login(arguments) => login::login(&session, &arguments)?,
         Command::Logout(arguments) => login::logout(&session, &arguments)?,
         Command::Pull(arguments) => pull::pull(&session, &arguments)?,

@@ -9,6 +9,7 @@ use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::cli::session::new_cancel;
 use crate::oci::Platform;
+use crate::progress::Event;
 use crate::progress::Task;
 use crate::transfer;
 
@@ -21,9 +22,15 @@ pub(crate) fn pull(session: &Session<'_>, arguments: &PullArguments) -> Result<(
     block_on(&new_cancel()?, async {
         let task = Task::start(&progress, format!("pull {}", reference.familiar()));
         let image = transfer::resolve(&client, &store, reference, &platform);
-        let image = image.await.map_err(|error| failure::transfer(&error))?;
+        let image = image.await;
+        transfer::report_warnings(&client, &progress);
+        let image = image.map_err(|error| failure::transfer(&error))?;
+        if let Some(text) = image.other_platform(&platform) {
+            progress.report(Event::Warning(text));
+        }
         let layers = image.layers();
         let fetched = transfer::fetch_layers(&client, &store, reference, &layers, &task).await;
+        transfer::report_warnings(&client, &progress);
         fetched.map_err(|error| failure::transfer(&error))?;
         let tagged = store.tag(reference, &image.manifest_descriptor);
         tagged.map_err(|error| failure::store(&error))?;

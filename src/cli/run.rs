@@ -11,6 +11,7 @@ use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
+use crate::cli::session::Commands;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
 use crate::oci::ContainerConfig;
@@ -20,7 +21,7 @@ use crate::sandbox::Stream;
 
 /// Runs the image and ends with the status of its command.
 pub(crate) fn run(session: &Session<'_>, arguments: &RunArguments) -> Result<ExitCode, Failure> {
-    let workshop = session.workshop()?;
+    let workshop = session.workshop(Commands::Prepared)?;
     let reference = arguments.reference.clone();
     let base = BaseImage { reference: reference.clone(), platform: Platform::host() };
     let failed = |kind| failure::build_kind(&kind);
@@ -70,7 +71,12 @@ fn config(
     if let Some(user) = &arguments.user {
         config.user.clone_from(user);
     }
-    config.env.extend(arguments.env.iter().cloned());
+    for variable in &arguments.env {
+        let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name);
+        let is_same = |other: &String| other.split_once('=').is_some_and(|(key, _)| key == name);
+        config.env.retain(|other| !is_same(other));
+        config.env.push(variable.clone());
+    }
     let words = [&config.entrypoint, &config.cmd].into_iter().flatten().flatten().count();
     if words == 0 {
         let title = "the image has neither an entrypoint nor a command";

@@ -13,15 +13,12 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::progress;
+use crate::fetch::Fetcher;
+use crate::fetch::GitSettings;
 use crate::layer::OverlayFormat;
 use crate::layer::Owners;
 use crate::oci::Timestamp;
 use crate::progress::Progress;
-use crate::registry;
-use crate::registry::Client;
-use crate::registry::Config;
-use crate::registry::CredentialSources;
-use crate::registry::Secret;
 use crate::sandbox;
 use crate::sandbox::Cancel;
 use crate::sandbox::Identity;
@@ -29,20 +26,40 @@ use crate::sandbox::Sandbox;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
+/// What `git` is told of the network.
+const GIT_ENVIRONMENT: [&str; 10] = [
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// The global arguments and the environment of one run of the program.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     pub(crate) global: GlobalArguments,
     pub(crate) environment: &'a Environment,
+    /// The registries that the command names.
+    pub(crate) hosts: Vec<String>,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(global: GlobalArguments, environment: &'a Environment) -> Self {
-        Self { global, environment }
+    pub(crate) fn new(
+        global: GlobalArguments,
+        environment: &'a Environment,
+        hosts: Vec<String>,
+    ) -> Self {
+        Self { global, environment, hosts }
     }
 
     /// The store's directory.
-    fn root(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn root(&self) -> Result<PathBuf, Failure> {
         let root = self.global.root.clone().or_else(|| self.environment.default_root());
         root.ok_or_else(|| {
             let title = "there is no place for images: neither HOME nor XDG_DATA_HOME is set";
@@ -61,38 +78,24 @@ impl<'a> Session<'a> {
         progress::display(self.global.progress)
     }
 
-    /// The registries.
-    pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let mirrors = self.global.registry_mirror.iter().map(|text| text.parse());
-        let mirrors = mirrors
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Failure::from_error(Exit::Usage, &error, None))?;
-        let config = Config {
-            mirrors,
-            insecure: self.global.insecure_registry.clone(),
-            credentials: self.credentials(),
-            ..Config::default()
-        };
-        Client::new(config).map_err(|error| failure::registry(&error))
-    }
-
-    /// The places where credentials may be.
-    pub(crate) fn credentials(&self) -> CredentialSources {
+    /// What `git` gets of this machine: nothing but the way out.
+    fn git(&self, cancel: &Cancel) -> GitSettings {
         let environment = self.environment;
-        CredentialSources::standard(&registry::Environment {
-            home: environment.path("HOME"),
-            docker_config: environment.path("DOCKER_CONFIG"),
-            registry_auth_file: environment.path("REGISTRY_AUTH_FILE"),
-            xdg_runtime_dir: environment.path("XDG_RUNTIME_DIR"),
-            xdg_config_home: environment.path("XDG_CONFIG_HOME"),
-            docker_auth_config: environment.text("DOCKER_AUTH_CONFIG").map(Secret::new),
-            uid: environment.uid,
-        })
+        let variable =
+            |name: &&str| Some(((*name).to_owned(), environment.value(name)?.to_owned()));
+        let cancel = cancel.clone();
+        GitSettings {
+            path: environment.value("PATH").unwrap_or_default().to_owned(),
+            environment: GIT_ENVIRONMENT.iter().filter_map(variable).collect(),
+            known_hosts: environment.path("HOME").map(|home| home.join(".ssh/known_hosts")),
+            is_cancelled: Arc::new(move || cancel.is_cancelled()),
+        }
     }
 
     /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
-    fn file_system(&self, sandbox: Option<&Sandbox>) -> (Owners, OverlayFormat) {
-        match sandbox.map(Sandbox::identity) {
+    /// Without a sandbox, as this user can read them.
+    fn file_system(&self, identity: Option<Identity>) -> (Owners, OverlayFormat) {
+        match identity {
             Some(Identity::Root) => (Owners::Real, OverlayFormat::Trusted),
             Some(Identity::Range(_)) => (Owners::Real, OverlayFormat::User),
             None if self.environment.uid == 0 => (Owners::Real, OverlayFormat::User),
@@ -102,29 +105,47 @@ impl<'a> Session<'a> {
 
     /// Everything that a build works with.
     ///
-    /// Enters the namespaces that steps need, so it must come before the first thread. Where the
-    /// machine allows none, that is an error only for the step that would have needed them.
-    pub(crate) fn workshop(&self) -> Result<Workshop, Failure> {
-        let sandbox = sandbox::enter();
+    /// To prepare for commands enters the namespaces that they need, so it must come while there is
+    /// one thread. Where the machine allows none, that is an error only for the step that would have
+    /// needed them.
+    pub(crate) fn workshop(&self, commands: Commands) -> Result<Workshop, Failure> {
+        let sandbox = (commands == Commands::Prepared).then(sandbox::enter);
         let store = self.store()?;
-        let (owners, format) = self.file_system(sandbox.as_ref().ok());
+        let identity = match &sandbox {
+            Some(sandbox) => sandbox.as_ref().ok().map(Sandbox::identity),
+            None => Identity::of_machine_root(),
+        };
+        let (owners, format) = self.file_system(identity);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
         let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
             .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        let (cancel, progress) = (new_cancel()?, self.display());
+        let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))
+            .map_err(|error| failure::fetch(&error))?;
         Ok(Workshop {
             cache: Arc::new(LocalCache::new(&store)),
             store: Arc::new(store),
             client: Arc::new(self.client()?),
-            sandbox: Arc::new(sandbox),
+            fetcher: Arc::new(fetcher),
+            sandbox: sandbox.map(Arc::new),
             snapshotter: Arc::new(snapshotter),
-            progress: self.display(),
-            cancel: new_cancel()?,
+            progress,
+            cancel,
             workspace: Arc::new(workspace),
             resolv_conf: resolv_conf.exists().then_some(resolv_conf),
         })
     }
+}
+
+/// Whether commands may have to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Commands {
+    /// Yes: this process gets into a position to run them.
+    Prepared,
+    /// Not as far as we know: this process stays what it is, and needs no privilege for anything.
+    NotExpected,
 }
 
 /// A flag that nobody has raised yet.

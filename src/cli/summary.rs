@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 
+use crate::build::ContextOrigin;
 use crate::build::Outcome;
 use crate::build::Output;
 use crate::build::Request;
 use crate::cli::size::human;
+use crate::dockerfile::Source;
+use crate::dockerfile::Warning;
 use crate::oci::Descriptor;
 use crate::oci::Reference;
 use crate::transfer::Pushed;
@@ -29,11 +32,34 @@ pub(crate) fn build(outcome: &Outcome, request: &Request) {
         ),
         format!("steps     {} run, {} from the cache", layers.built, layers.cached),
     ];
+    if let Some(ContextOrigin { uri, commit }) = &outcome.origin {
+        lines.push(format!("context   {uri} at commit {commit}"));
+    }
     let places = request.outputs.iter().filter_map(place);
     lines.extend(places.map(|place| format!("written   {place}")));
     lines.extend(pushed(&outcome.pushed));
     lines.push(format!("time      {:.1}s", outcome.took.as_secs_f64()));
     print(&lines);
+}
+
+/// What the Dockerfile should not say so: a line each, at the end, where nothing drowns them.
+pub(crate) fn warnings(warnings: &[Warning], source: &Source) -> Vec<String> {
+    let line = |it: &Warning| {
+        let line = source.line(it.span.start);
+        format!("{}:{line}: {}: {}", source.name(), it.rule, it.message)
+    };
+    warnings.iter().map(line).collect()
+}
+
+/// The same, for people.
+pub(crate) fn print_warnings(lines: &[String]) {
+    let count = match lines.len() {
+        0 => return,
+        1 => "1 warning".to_owned(),
+        count => format!("{count} warnings"),
+    };
+    let head = format!("{count} in the Dockerfile (`coracle build --check` explains):");
+    print(&[vec![head], lines.iter().map(|line| format!("  {line}")).collect()].concat());
 }
 
 /// What `coracle push` did.

@@ -16,13 +16,14 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::layer::{Kind, Node};
+use crate::context::ContextError;
+use crate::layer::{Kind, Node, Tree, TreeError};
 use crate::oci::{ImagePath, Timestamp};
 use crate::sys::beneath;
 
-/// An open directory of the host.
+/// An open directory of the host, as a file tree.
 #[derive(Debug)]
-pub(crate) struct HostDirectory {
+pub struct HostDirectory {
     root: OwnedFd,
 }
 
@@ -33,12 +34,21 @@ struct ChangedWhileReading(ImagePath);
 
 impl HostDirectory {
     /// Opens the directory at a path of the host, following links.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { root: beneath::open_root(path)? })
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NotADirectory`], [`ContextError::Open`].
+    pub fn open(path: &Path) -> Result<Self, ContextError> {
+        let missing = [Errno::NOENT, Errno::NOTDIR].map(Errno::raw_os_error);
+        let root = beneath::open_root(path).map_err(|source| match source.raw_os_error() {
+            Some(code) if missing.contains(&code) => ContextError::NotADirectory(path.into()),
+            _ => ContextError::Open { path: path.into(), source },
+        })?;
+        Ok(Self { root })
     }
 
     /// What stands at `path`; `None` if nothing does, or a parent is not a directory.
-    pub(crate) fn lookup(&self, path: &ImagePath) -> io::Result<Option<Node>> {
+    fn node_at(&self, path: &ImagePath) -> io::Result<Option<Node>> {
         let Some(file) = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)? else {
             return Ok(None);
         };
@@ -46,7 +56,7 @@ impl HostDirectory {
     }
 
     /// The names in a directory, in byte order; `None` if there is no directory.
-    pub(crate) fn names(&self, path: &ImagePath) -> io::Result<Option<Vec<Vec<u8>>>> {
+    fn names(&self, path: &ImagePath) -> io::Result<Option<Vec<Vec<u8>>>> {
         match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)? {
             Some(directory) => beneath::read_names(directory).map(Some),
             None => Ok(None),
@@ -54,7 +64,7 @@ impl HostDirectory {
     }
 
     /// The content of a regular file; `None` if there is no regular file.
-    pub(crate) fn content(&self, path: &ImagePath) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn content(&self, path: &ImagePath) -> io::Result<Option<Box<dyn Read + Send>>> {
         // Not blocking, in case that a named pipe has taken the file's place.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let Some(file) = self.open_at(path, flags)? else { return Ok(None) };
@@ -76,6 +86,32 @@ impl HostDirectory {
             },
         }
     }
+}
+
+impl Tree for HostDirectory {
+    fn lookup(&self, path: &ImagePath) -> Result<Option<Node>, TreeError> {
+        self.node_at(path).map_err(|source| unreadable(path, source))
+    }
+
+    fn read_dir(&self, path: &ImagePath) -> Result<Vec<Vec<u8>>, TreeError> {
+        let names = self.names(path).map_err(|source| unreadable(path, source))?;
+        names.ok_or_else(|| TreeError::NotADirectory { path: path.clone() })
+    }
+
+    fn open(&self, path: &ImagePath) -> Result<Box<dyn Read + Send>, TreeError> {
+        match self.content(path).map_err(|source| unreadable(path, source))? {
+            Some(content) => Ok(content),
+            None => match self.lookup(path)?.map(|node| node.kind) {
+                // A socket, which stands for an empty file.
+                Some(Kind::File { size: 0 }) => Ok(Box::new(io::empty())),
+                _ => Err(TreeError::NotAFile { path: path.clone() }),
+            },
+        }
+    }
+}
+
+fn unreadable(path: &ImagePath, source: io::Error) -> TreeError {
+    TreeError::Read { path: path.clone(), source }
 }
 
 fn node(file: &OwnedFd) -> io::Result<Node> {

@@ -5,20 +5,23 @@ use std::path::{Path, PathBuf};
 /// Finds the ignore file of a build: its name, for messages, and its text (rule A142).
 ///
 /// `<Dockerfile>.dockerignore` beside the Dockerfile wins, even when it is empty, over
-/// `.dockerignore` in the context. They are not merged. `read` gives a file's text, or `None` where
-/// there is no file.
+/// `.dockerignore` in the context. They are not merged. A `dockerfile` of `None` has no place where
+/// one could be beside it. `read` gives a file's text, or `None` where there is no file.
 ///
 /// # Errors
 ///
 /// What `read` fails with.
 pub fn dockerignore<E>(
-    dockerfile: &Path,
+    dockerfile: Option<&Path>,
     context: &Path,
     read: impl Fn(&Path) -> Result<Option<String>, E>,
 ) -> Result<Option<(String, String)>, E> {
-    let mut own = dockerfile.as_os_str().to_owned();
-    own.push(".dockerignore");
-    for path in [PathBuf::from(own), context.join(".dockerignore")] {
+    let own = dockerfile.map(|dockerfile| {
+        let mut own = dockerfile.as_os_str().to_owned();
+        own.push(".dockerignore");
+        PathBuf::from(own)
+    });
+    for path in own.into_iter().chain([context.join(".dockerignore")]) {
         if let Some(text) = read(&path)? {
             let name = path.file_name().unwrap_or(path.as_os_str());
             return Ok(Some((name.to_string_lossy().into_owned(), text)));
@@ -34,11 +37,12 @@ mod tests {
     #[test]
     fn a142_the_file_beside_the_dockerfile_wins() {
         let check = |files: &[&str], expected: Option<&str>| {
+            let dockerfile = Some(Path::new("ci/x.Dockerfile"));
             let read = |path: &Path| -> Result<_, ()> {
                 let name = path.to_string_lossy();
                 Ok(files.contains(&&*name).then(|| name.into_owned()))
             };
-            let found = dockerignore(Path::new("ci/x.Dockerfile"), Path::new("/src"), read);
+            let found = dockerignore(dockerfile, Path::new("/src"), read);
             let text = found.expect("no I/O").map(|(_, text)| text);
             assert_eq!(text.as_deref(), expected);
         };

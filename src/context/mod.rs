@@ -1,8 +1,8 @@
-//! The build context: the files of the host that `COPY` and `ADD` may read.
+//! The build context: the files that `COPY` and `ADD` may read.
 //!
-//! [`BuildContext`] is a [`Tree`] over a directory. What `.dockerignore` excludes does not exist in
-//! it (rules A142 to A149), and nothing outside the directory can be reached. [`ignore`] and
-//! [`glob`] are pure.
+//! [`BuildContext`] is a [`Tree`] over another one: a directory of the host, an archive, a
+//! repository. What `.dockerignore` excludes does not exist in it (rules A142 to A149), and nothing
+//! outside can be reached. [`ignore`] and [`glob`] are pure.
 
 mod dir;
 mod dockerignore;
@@ -12,26 +12,25 @@ pub mod ignore;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
-
-use crate::context::dir::HostDirectory;
 use crate::context::ignore::{Matches, Patterns};
 use crate::layer::{Kind, Node, Tree, TreeError};
 use crate::oci::ImagePath;
 
+pub use crate::context::dir::HostDirectory;
 pub use crate::context::dockerignore::dockerignore;
 pub use crate::context::error::ContextError;
 
-/// A directory of the host without what its ignore file excludes.
+/// A file tree without what its ignore file excludes.
 ///
-/// All owners are 0:0 and there are no extended attributes, so a result does not depend on who
-/// checked the files out. A file that changes while it is read is an error that names it.
+/// In a directory of the host all owners are 0:0 and there are no extended attributes, so a result
+/// does not depend on who checked the files out. A file that changes while it is read is an error
+/// that names it.
 pub struct BuildContext {
-    directory: HostDirectory,
+    files: Box<dyn Tree>,
     ignore_file: String,
     patterns: Patterns,
     /// What the patterns say of directories, so that no path is matched from the root each time.
@@ -48,16 +47,23 @@ impl BuildContext {
     ///
     /// [`ContextError`].
     pub fn open(dir: &Path, dockerignore: Option<(String, String)>) -> Result<Self, ContextError> {
+        Self::over(Box::new(HostDirectory::open(dir)?), dockerignore)
+    }
+
+    /// The same over any files.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::Ignore`].
+    pub fn over(
+        files: Box<dyn Tree>,
+        dockerignore: Option<(String, String)>,
+    ) -> Result<Self, ContextError> {
         let (ignore_file, text) = dockerignore.unwrap_or_default();
         let patterns = Patterns::parse(&text)
             .map_err(|source| ContextError::Ignore { name: ignore_file.clone(), source })?;
-        let missing = [Errno::NOENT, Errno::NOTDIR].map(Errno::raw_os_error);
-        let directory = HostDirectory::open(dir).map_err(|source| match source.raw_os_error() {
-            Some(code) if missing.contains(&code) => ContextError::NotADirectory(dir.into()),
-            _ => ContextError::Open { path: dir.into(), source },
-        })?;
         Ok(Self {
-            directory,
+            files,
             ignore_file,
             patterns,
             matches: Mutex::default(),
@@ -106,9 +112,9 @@ impl BuildContext {
             return Ok(*known);
         }
         let mut found = false;
-        for name in self.names(directory)? {
+        for name in self.files.read_dir(directory)? {
             let child = directory.join(name);
-            if let Some(node) = self.host_node(&child)?
+            if let Some(node) = self.files.lookup(&child)?
                 && self.exists(&child, &node)?
             {
                 found = true;
@@ -118,20 +124,11 @@ impl BuildContext {
         lock(&self.holds_something).insert(directory.clone(), found);
         Ok(found)
     }
-
-    fn host_node(&self, path: &ImagePath) -> Result<Option<Node>, TreeError> {
-        self.directory.lookup(path).map_err(|source| unreadable(path, source))
-    }
-
-    fn names(&self, path: &ImagePath) -> Result<Vec<Vec<u8>>, TreeError> {
-        let names = self.directory.names(path).map_err(|source| unreadable(path, source))?;
-        names.ok_or_else(|| TreeError::NotADirectory { path: path.clone() })
-    }
 }
 
 impl Tree for BuildContext {
     fn lookup(&self, path: &ImagePath) -> Result<Option<Node>, TreeError> {
-        match self.host_node(path)? {
+        match self.files.lookup(path)? {
             Some(node) if self.exists(path, &node)? => Ok(Some(node)),
             _ => Ok(None),
         }
@@ -139,7 +136,7 @@ impl Tree for BuildContext {
 
     fn read_dir(&self, path: &ImagePath) -> Result<Vec<Vec<u8>>, TreeError> {
         let mut names = Vec::new();
-        for name in self.names(path)? {
+        for name in self.files.read_dir(path)? {
             let child = path.join(&name);
             if !self.matches_of(&child).excluded() || self.lookup(&child)?.is_some() {
                 names.push(name);
@@ -149,23 +146,15 @@ impl Tree for BuildContext {
     }
 
     fn open(&self, path: &ImagePath) -> Result<Box<dyn Read + Send>, TreeError> {
-        let not_a_file = || TreeError::NotAFile { path: path.clone() };
         if self.matches_of(path).excluded() {
-            return Err(not_a_file());
+            return Err(TreeError::NotAFile { path: path.clone() });
         }
-        match self.directory.content(path).map_err(|source| unreadable(path, source))? {
-            Some(content) => Ok(content),
-            None => match self.host_node(path)?.map(|node| node.kind) {
-                // A socket, which stands for an empty file.
-                Some(Kind::File { size: 0 }) => Ok(Box::new(io::empty())),
-                _ => Err(not_a_file()),
-            },
-        }
+        self.files.open(path)
     }
 
     fn hidden_by(&self, path: &ImagePath) -> Option<String> {
         // A pattern is not to blame for what is not there.
-        self.host_node(path).ok()??;
+        self.files.lookup(path).ok()??;
         let matches = self.matches_of(path);
         let (pattern, line) = self.patterns.decisive(&matches)?;
         Some(format!("the pattern `{pattern}` in line {line} of `{}`", self.ignore_file))
@@ -174,12 +163,8 @@ impl Tree for BuildContext {
 
 impl fmt::Debug for BuildContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuildContext").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("BuildContext").field("patterns", &self.patterns).finish_non_exhaustive()
     }
-}
-
-fn unreadable(path: &ImagePath, source: io::Error) -> TreeError {
-    TreeError::Read { path: path.clone(), source }
 }
 
 /// What a thread that panicked left in the cache is as true as the rest.

@@ -1,6 +1,7 @@
 //! Tests of [`BuildContext`] over real directories.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 

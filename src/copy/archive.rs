@@ -28,16 +28,42 @@ pub(crate) fn is_archive(tree: &dyn Tree, path: &ImagePath) -> Result<bool, Copy
     Ok(reader.is_ok_and(|mut reader| matches!(reader.next_entry(), Ok(Some(_)))))
 }
 
-/// Reads the members of an archive, in order.
+/// Whether what begins so is an archive: compressed, whatever is inside, or a sound tar header.
+///
+/// This is how `BuildKit` tells an archive from a Dockerfile where a build context is expected.
+pub fn begins_archive(beginning: &[u8]) -> bool {
+    let magics: [&[u8]; 4] =
+        [b"BZh", &[0x1f, 0x8b, 8], &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    if magics.iter().any(|magic| beginning.starts_with(magic)) {
+        return true;
+    }
+    let Some(block) = beginning.get(..512) else { return false };
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    let actual = sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..]);
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(block);
+    header.cksum().ok() == Some(actual)
+}
+
+/// Reads the members of the archive `path` of a tree, in order.
 pub(crate) fn read(
     tree: &dyn Tree,
+    path: &ImagePath,
+    spool_dir: &Path,
+) -> Result<Vec<Member>, CopyError> {
+    read_from(tree.open(path)?, path, spool_dir)
+}
+
+/// Reads the members of an archive, in order. `path` is its name, for errors.
+pub(crate) fn read_from(
+    content: Box<dyn Read + Send>,
     path: &ImagePath,
     spool_dir: &Path,
 ) -> Result<Vec<Member>, CopyError> {
     let spool = tempfile::tempfile_in(spool_dir).map_err(|source| CopyError::Spool { source })?;
     let mut spool = Spool { file: Arc::new(spool), end: 0, buffer: vec![0; 64 << 10] };
     let damaged = |source| CopyError::Archive { path: path.clone(), source };
-    let mut reader = reader(tree.open(path)?).map_err(damaged)?;
+    let mut reader = reader(content).map_err(damaged)?;
     let mut members = Vec::new();
     while let Some(entry) = reader.next_entry().map_err(damaged)? {
         let content = match entry.kind {
@@ -159,5 +185,12 @@ mod tests {
         check("zeros", &[0; 10240], false);
         check("damaged", &gzip(&tar)[..20], false);
         check("damaged header", &[b"x", &tar[1..]].concat(), false);
+
+        for bytes in [&tar, &gzip(&tar), &bzip2(&tar), &xz] {
+            assert!(begins_archive(bytes));
+        }
+        for bytes in [&b"FROM busybox\n"[..], b"", &[0; 1024], &tar[..100]] {
+            assert!(!begins_archive(bytes), "{bytes:?}");
+        }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Copier<'a> {
     destination: Destination,
     /// The root of a build context has no time that would mean anything.
     root_has_time: bool,
+    /// The number of the remote source that is being copied, if it is one.
+    pub(crate) remote: Option<usize>,
 }
 
 impl<'a> Copier<'a> {
@@ -40,6 +42,7 @@ impl<'a> Copier<'a> {
             chmod: step.chmod.as_ref(),
             destination: Destination::of(step),
             root_has_time: !inputs.from_context,
+            remote: None,
         }
     }
 
@@ -66,7 +69,10 @@ impl<'a> Copier<'a> {
         }
         // Last, because every file that was put into a directory changed its time.
         for (path, mtime) in times {
-            if let Some(id) = self.staging.adopt(&path)? {
+            // The root is in no layer.
+            if !path.is_root()
+                && let Some(id) = self.staging.adopt(&path)?
+            {
                 self.staging.node_mut(id).mtime = mtime;
             }
         }
@@ -114,7 +120,7 @@ impl<'a> Copier<'a> {
         let directory = self.staging.resolve(&directory)?;
         self.staging.make_directories(&directory, made)?;
         let mut path = self.staging.resolve(&self.destination.path)?;
-        let there = self.staging.lookup(&path)?.map(|node| node.kind);
+        let there = self.standing(&path)?;
         let is_directory = *kind == Kind::Directory;
         if !is_directory
             && there == Some(Kind::Directory)
@@ -185,7 +191,11 @@ impl<'a> Copier<'a> {
             self.staging.link(path, *id);
             return Ok(());
         }
-        let content = if is_file { Content::Source(listed.path.clone()) } else { Content::None };
+        let content = match self.remote {
+            _ if !is_file => Content::None,
+            None => Content::Source(listed.path.clone()),
+            Some(number) => Content::Remote(number, listed.path.clone()),
+        };
         let node = self.finished(listed.node.clone());
         let id = self.staging.put(path, node, content);
         if let Some(inode) = inode {
@@ -196,11 +206,19 @@ impl<'a> Copier<'a> {
 
     /// Whether a directory is at `path`. Links are not followed inside of what is copied.
     fn existing_directory(&self, path: &ImagePath) -> Result<bool, CopyError> {
-        match self.staging.lookup(path)?.map(|node| node.kind) {
+        match self.standing(path)? {
             None => Ok(false),
             Some(Kind::Directory) => Ok(true),
             Some(_) => Err(CopyError::DirectoryOntoFile { path: path.clone() }),
         }
+    }
+
+    /// What stands at `path`. That the root is a directory is known without asking.
+    fn standing(&self, path: &ImagePath) -> Result<Option<Kind>, CopyError> {
+        if path.is_root() {
+            return Ok(Some(Kind::Directory));
+        }
+        Ok(self.staging.lookup(path)?.map(|node| node.kind))
     }
 
     /// Makes sure that a file can take the place at `path`.

@@ -9,6 +9,7 @@
 //! | owners | yes, but not from a build context, where all are 0 |
 //! | times | no: a fresh checkout has new ones |
 //! | what is excluded or ignored | no |
+//! | what remote sources hold | no: it has digests of its own |
 //!
 //! Everything is written with its length before it, so that no two lists look alike.
 
@@ -41,6 +42,8 @@ pub(crate) fn digest(step: &CopyStep, tree: &dyn Tree) -> Result<Digest, CopyErr
                 record.bytes(name.as_bytes());
                 record.bytes(text.as_bytes());
             }
+            // Whoever fetches it knows what it is without reading it again.
+            Source::Remote(_) => record.bytes(b"remote"),
             Source::Path(text) => {
                 record.bytes(b"path");
                 let selection = select(step, tree, text)?;

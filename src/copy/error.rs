@@ -20,6 +20,10 @@ pub enum CopyError {
         from: Box<CopyFrom>,
         /// The ignore pattern that hides it.
         hidden_by: Option<String>,
+        /// Whether the source was to lie above the root.
+        above_root: bool,
+        /// The path with the most similar name that is there.
+        nearest: Option<ImagePath>,
     },
     /// A source with wildcards is malformed.
     #[error("cannot use the source `{pattern}`")]
@@ -135,6 +139,14 @@ impl CopyError {
             Self::MissingSource { hidden_by: Some(rule), path, .. } => {
                 Some(format!("{rule} excludes it; a line `!{}` takes it back", name(path)))
             }
+            Self::MissingSource { above_root: true, .. } => Some(
+                "a source cannot lie outside of where it is looked for: `..` stops there; build \
+                 with a directory that holds it, or give that one a name with `--build-context`"
+                    .to_owned(),
+            ),
+            Self::MissingSource { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{}`?", name(nearest)))
+            }
             Self::MissingSource { from, .. } if **from == CopyFrom::Context => {
                 Some("sources are relative to the build context, whatever `WORKDIR` is".to_owned())
             }
@@ -200,6 +212,8 @@ mod tests {
             path: ImagePath::new("a.txt"),
             from: Box::new(CopyFrom::Context),
             hidden_by: Some("the pattern `*.txt` in line 3 of `.dockerignore`".to_owned()),
+            nearest: None,
+            above_root: false,
         };
         assert_eq!(error.to_string(), "\"/a.txt\": not found in the build context");
         assert_eq!(

@@ -6,6 +6,7 @@
 //! the layer in order (`write`), the contents straight from where they are.
 
 mod archive;
+mod archive_tree;
 mod chmod;
 mod copier;
 mod destination;
@@ -24,6 +25,7 @@ mod write;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::context::ignore::Patterns;
 use crate::copy::copier::Copier;
@@ -35,6 +37,8 @@ use crate::layer::{EmptyTree, Kind, LayerWriter, Tree};
 use crate::oci::{Digest, Timestamp};
 use crate::plan::{AddStep, CopyStep, Source, WorkdirStep};
 
+pub use crate::copy::archive::begins_archive;
+pub use crate::copy::archive_tree::ArchiveTree;
 pub use crate::copy::error::{CopyError, MemberProblem};
 
 /// What a copy reads.
@@ -42,6 +46,9 @@ pub use crate::copy::error::{CopyError, MemberProblem};
 pub struct CopyInputs<'a> {
     /// Where the files come from. Not needed if all sources are heredocs.
     pub source: Option<&'a dyn Tree>,
+    /// The files of the remote sources of the step, in their order: one file below the root for a
+    /// download, all of the root for a repository.
+    pub remotes: &'a [Arc<dyn Tree>],
     /// The stage so far.
     pub below: &'a dyn Tree,
     /// Whether `source` is a directory of the host, whose own time means nothing.
@@ -69,8 +76,8 @@ pub fn copy<W: Write + Send + 'static>(
     write::write(&stage(step, inputs, None)?.staging, writer)
 }
 
-/// Writes the layer of an `ADD` of local files: a copy in which archives are unpacked, unless the
-/// step says otherwise (rules A134 to A138). Temporary files go to `spool_dir`, without a name.
+/// Writes the layer of an `ADD`: a copy in which local archives are unpacked, and downloaded ones
+/// if the step says so (rules A134 to A138). Temporary files go to `spool_dir`, without a name.
 ///
 /// # Errors
 ///
@@ -81,8 +88,8 @@ pub fn add<W: Write + Send + 'static>(
     spool_dir: &Path,
     writer: &mut LayerWriter<W>,
 ) -> Result<(), CopyError> {
-    let spool_dir = (step.unpack != Some(false)).then_some(spool_dir);
-    write::write(&stage(&step.copy, inputs, spool_dir)?.staging, writer)
+    let unpack = Unpack { spool_dir, local: step.unpack != Some(false), remote: step.unpack };
+    write::write(&stage(&step.copy, inputs, Some(unpack))?.staging, writer)
 }
 
 /// Writes the layer of a `WORKDIR`, which is empty if all directories are there (rules A100 to
@@ -112,23 +119,46 @@ pub fn digest(step: &CopyStep, source: Option<&dyn Tree>) -> Result<Digest, Copy
     digest::digest(step, source.unwrap_or(&EmptyTree))
 }
 
-/// Puts all sources onto a staging tree. Archives are unpacked if there is a place to keep them.
+/// Which archives are unpacked.
+#[derive(Clone, Copy)]
+struct Unpack<'a> {
+    /// Where their members are kept until the layer is written.
+    spool_dir: &'a Path,
+    /// Those of the step's source.
+    local: bool,
+    /// Those that were downloaded, which nobody unpacks unasked (rule A137).
+    remote: Option<bool>,
+}
+
+/// Puts all sources onto a staging tree.
 fn stage<'a>(
     step: &'a CopyStep,
     inputs: CopyInputs<'a>,
-    spool_dir: Option<&Path>,
+    unpack: Option<Unpack<'_>>,
 ) -> Result<Copier<'a>, CopyError> {
-    // A mode is applied to existing files in BuildKit, which makes it an ordinary copy (A127).
-    let is_link = step.link && step.chmod.is_none();
+    let is_link = step.is_linked();
     let owner = owner(step, inputs.below, is_link)?;
     let below = if is_link { &EmptyTree } else { inputs.below };
-    let staging = Staging::new(inputs.source, below, inputs.created);
+    let staging = Staging::new(inputs.source, below, inputs.created).with_remotes(inputs.remotes);
     let mut copier = Copier::new(step, &inputs, staging, owner);
-    let tree = inputs.source.unwrap_or(&EmptyTree);
     let exclude = excludes(step)?;
+    let local = unpack.filter(|unpack| unpack.local).map(|unpack| unpack.spool_dir);
+    let remote = unpack.filter(|unpack| unpack.remote == Some(true)).map(|it| it.spool_dir);
+    let mut remotes = inputs.remotes.iter().enumerate();
     for source in &step.sources {
-        let Source::Path(text) = source else { continue };
-        let selection = select(step, tree, text)?;
+        let (tree, selection, spool_dir) = match source {
+            Source::Path(text) => {
+                let tree = inputs.source.unwrap_or(&EmptyTree);
+                copier.remote = None;
+                (tree, select(step, tree, text)?, local)
+            }
+            Source::Remote(what) => {
+                let (number, tree) = remotes.next().expect("each remote source has been fetched");
+                copier.remote = Some(number);
+                (&**tree, source::whole(step, &**tree, what)?, remote)
+            }
+            Source::Inline { .. } => continue,
+        };
         let filter = Filter { include: selection.include.as_ref(), exclude: &exclude };
         for found in &selection.matches {
             if let Some(spool_dir) = spool_dir

@@ -8,9 +8,10 @@
 use crate::context::glob::Glob;
 use crate::context::ignore::Patterns;
 use crate::copy::CopyError;
+use crate::dockerfile::nearest;
 use crate::layer::{Kind, Node, Tree};
 use crate::oci::ImagePath;
-use crate::plan::{CopyFrom, CopyStep};
+use crate::plan::{CopyFrom, CopyStep, Remote};
 
 /// One path that a source stands for.
 #[derive(Debug, Clone)]
@@ -36,7 +37,8 @@ pub(crate) struct Selection {
 pub(crate) fn select(step: &CopyStep, tree: &dyn Tree, text: &str) -> Result<Selection, CopyError> {
     let finder = Finder { tree, from: &step.from };
     if !step.parents {
-        return Ok(Selection { matches: finder.find(text)?, include: None });
+        let matches = finder.find(text).map_err(|error| said_above(error, text))?;
+        return Ok(Selection { matches, include: None });
     }
     // Only what comes after the first `/./` is kept below the destination (rule A128).
     let (pivot, rest) = text.split_once("/./").unwrap_or(("/", text));
@@ -49,6 +51,20 @@ pub(crate) fn select(step: &CopyStep, tree: &dyn Tree, text: &str) -> Result<Sel
         .map_err(|source| CopyError::FlagPattern { flag: "parents", source })?;
     let include = (!include.is_empty()).then_some(include);
     Ok(Selection { matches: finder.find(pivot)?, include })
+}
+
+/// All that was fetched of a remote source. Its name is no pattern.
+pub(crate) fn whole(
+    step: &CopyStep,
+    tree: &dyn Tree,
+    remote: &Remote,
+) -> Result<Selection, CopyError> {
+    let path = match remote {
+        Remote::Url(source) => ImagePath::new(&source.name),
+        Remote::Git(_) => ImagePath::root(),
+    };
+    let found = Finder { tree, from: &step.from }.existing(path)?;
+    Ok(Selection { matches: vec![found], include: None })
 }
 
 struct Finder<'a> {
@@ -96,14 +112,70 @@ impl Finder<'_> {
         Ok(())
     }
 
+    /// The path as it would be without a slip in one of its names. What cannot be read is passed
+    /// over: this is only for a hint.
+    fn nearest(&self, path: &ImagePath) -> Option<ImagePath> {
+        let mut found = ImagePath::root();
+        let mut slips = 0;
+        for name in path.components() {
+            let exact = found.join(name);
+            if self.tree.lookup(&self.tree.resolve(&exact).ok()?).ok()?.is_some() {
+                found = exact;
+                continue;
+            }
+            slips += 1;
+            let names = self.tree.read_dir(&self.tree.resolve(&found).ok()?).ok()?;
+            found = found.join(nearest_name(name, &names)?);
+        }
+        (slips == 1).then_some(found)
+    }
+
     fn existing(&self, path: ImagePath) -> Result<Match, CopyError> {
         let real = self.tree.resolve(&path)?;
         if let Some(node) = self.tree.lookup(&real)? {
             return Ok(Match { path, real, node });
         }
         let hidden_by = self.tree.hidden_by(&path).or_else(|| self.tree.hidden_by(&real));
-        Err(CopyError::MissingSource { path, from: Box::new(self.from.clone()), hidden_by })
+        let nearest = self.nearest(&path);
+        let from = Box::new(self.from.clone());
+        Err(CopyError::MissingSource { path, from, hidden_by, nearest, above_root: false })
     }
+}
+
+/// The same error, which knows whether the source as written leads out of the root.
+fn said_above(error: CopyError, text: &str) -> CopyError {
+    let mut depth = 0_usize;
+    let leads_out = text.split('/').any(|name| match name {
+        "" | "." => false,
+        ".." if depth == 0 => true,
+        ".." => {
+            depth -= 1;
+            false
+        }
+        _ => {
+            depth += 1;
+            false
+        }
+    });
+    match error {
+        CopyError::MissingSource { path, from, hidden_by: None, nearest, .. } => {
+            CopyError::MissingSource { path, from, hidden_by: None, nearest, above_root: leads_out }
+        }
+        error => error,
+    }
+}
+
+/// How far names may be apart: BuildKit's two letters.
+fn nearest_name(name: &[u8], names: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let name = String::from_utf8_lossy(name);
+    // A name that differs in the case of its letters alone is the likeliest slip of all.
+    let texts: Vec<_> = names.iter().map(|it| String::from_utf8_lossy(it)).collect();
+    if let Some(same) = texts.iter().position(|it| it.to_lowercase() == name.to_lowercase()) {
+        return names.get(same).cloned();
+    }
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    let near = nearest(&name, &texts)?;
+    names.get(texts.iter().position(|it| *it == near)?).cloned()
 }
 
 /// Whether a name needs matching. A `\` alone does not make it a pattern (rule A111).
@@ -187,6 +259,20 @@ mod tests {
         check("nodir/*", "/nodir");
         check("gone", "/gone");
         check("a.txt/b", "/a.txt/b");
+    }
+
+    #[test]
+    fn a_missing_source_has_a_nearest_one() {
+        let check = |source: &str, expected: Option<&str>| {
+            let error = select(&step(&[source], "/"), &tree(), source).expect_err(source);
+            let CopyError::MissingSource { nearest, .. } = error else { panic!("{error:?}") };
+            assert_eq!(nearest.map(|it| it.to_string()).as_deref(), expected, "{source}");
+        };
+        check("a.text", Some("/a.txt"));
+        check("A.TXT", Some("/a.txt"));
+        check("sbu/d1/f", Some("/sub/d1/f"));
+        check("sub/d3", Some("/sub/d1"));
+        check("completely/else", None);
     }
 
     #[test]

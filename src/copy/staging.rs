@@ -23,6 +23,8 @@ pub(crate) enum Content {
     None,
     /// In the tree that is copied from.
     Source(ImagePath),
+    /// In the files of the remote source with this number.
+    Remote(usize, ImagePath),
     /// In the stage so far.
     Below(ImagePath),
     /// In a temporary file.
@@ -44,6 +46,13 @@ pub(crate) struct Inode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InodeId(usize);
 
+impl InodeId {
+    /// A number that no other inode has.
+    pub(crate) fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 /// How directories are made on the way to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Made {
@@ -55,6 +64,7 @@ pub(crate) struct Made {
 /// The changes of one step over the files of a stage.
 pub(crate) struct Staging<'a> {
     source: &'a dyn Tree,
+    remotes: &'a [Arc<dyn Tree>],
     below: &'a dyn Tree,
     created: Timestamp,
     inodes: Vec<Inode>,
@@ -72,12 +82,19 @@ impl<'a> Staging<'a> {
     ) -> Self {
         Self {
             source: source.unwrap_or(&EmptyTree),
+            remotes: &[],
             below,
             created,
             inodes: Vec::new(),
             names: BTreeMap::new(),
             removed: BTreeMap::new(),
         }
+    }
+
+    /// Adds the files of remote sources.
+    #[must_use]
+    pub(crate) fn with_remotes(self, remotes: &'a [Arc<dyn Tree>]) -> Self {
+        Self { remotes, ..self }
     }
 
     /// The time of what is made.
@@ -118,6 +135,11 @@ impl<'a> Staging<'a> {
         self.inodes.push(Inode { node, content, is_adopted: true });
         self.names.insert(path.clone(), id);
         Ok(Some(id))
+    }
+
+    /// The inode at `path`, if it is one of the step.
+    pub(crate) fn id(&self, path: &ImagePath) -> Option<InodeId> {
+        self.names.get(path).copied()
     }
 
     /// An inode, to change its metadata.
@@ -190,6 +212,7 @@ impl<'a> Staging<'a> {
         Ok(match &self.inode(id).content {
             Content::None => Box::new(io::empty()),
             Content::Source(path) => self.source.open(path)?,
+            Content::Remote(number, path) => self.remotes[*number].open(path)?,
             Content::Below(path) => self.below.open(path)?,
             Content::Spool { file, offset, size } => {
                 Box::new(Spooled { file: Arc::clone(file), offset: *offset, left: *size })
@@ -201,6 +224,36 @@ impl<'a> Staging<'a> {
     fn inode_mut(&mut self, path: &ImagePath) -> Option<&mut Inode> {
         let id = *self.names.get(path)?;
         Some(&mut self.inodes[id.0])
+    }
+
+    /// The names in the directory `path` that the step has.
+    fn staged_in(&self, path: &ImagePath) -> BTreeSet<Vec<u8>> {
+        let mut names = BTreeSet::new();
+        let mut from = path.clone();
+        let slash: &[u8] = if path.is_root() { b"" } else { b"/" };
+        let prefix = [path.as_bytes(), slash].concat();
+        'subtrees: loop {
+            for name in self.names.range(from..).map(|(name, _)| name.as_bytes()) {
+                let Some(rest) = name.strip_prefix(&*prefix) else {
+                    // Such as `/a-b`, which stands between `/a` and `/a/x`.
+                    if name.starts_with(path.as_bytes()) && name < &*prefix {
+                        continue;
+                    }
+                    break 'subtrees;
+                };
+                match rest.iter().position(|byte| *byte == b'/') {
+                    None if rest.is_empty() => {}
+                    None => drop(names.insert(rest.to_vec())),
+                    Some(end) => {
+                        // What is further down need not be looked at: `0` comes after `/`.
+                        from = ImagePath::new([&prefix, &rest[..end], b"0"].concat());
+                        continue 'subtrees;
+                    }
+                }
+            }
+            break;
+        }
+        names
     }
 
     /// Whether what is below no longer shows at `path`.
@@ -238,9 +291,7 @@ impl Tree for Staging<'_> {
         if self.lookup(path)?.is_none_or(|node| node.kind != Kind::Directory) {
             return Err(TreeError::NotADirectory { path: path.clone() });
         }
-        let staged = self.names.keys().filter(|name| name.parent().as_ref() == Some(path));
-        let mut names: BTreeSet<Vec<u8>> =
-            staged.filter_map(|name| name.name().map(<[u8]>::to_vec)).collect();
+        let mut names = self.staged_in(path);
         let shows = |node: Option<Node>| node.is_some_and(|node| node.kind == Kind::Directory);
         if !self.is_hidden(path) && shows(self.below.lookup(path)?) {
             let old = self.below.read_dir(path)?;

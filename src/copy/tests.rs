@@ -68,7 +68,7 @@ pub(crate) fn inputs<'a>(
     below: &'a dyn Tree,
 ) -> CopyInputs<'a> {
     let from_context = step.from == CopyFrom::Context;
-    CopyInputs { source: Some(source), below, from_context, created: NOW }
+    CopyInputs { source: Some(source), remotes: &[], below, from_context, created: NOW }
 }
 
 fn run(step: &CopyStep, source: &dyn Tree, below: &dyn Tree) -> Result<Vec<String>, CopyError> {

@@ -22,7 +22,18 @@ pub(crate) fn unpack(
 ) -> Result<(), CopyError> {
     let root = copier.prepare_directory()?;
     let owner = copier.owner;
-    let mut unpacker = Unpacker { staging: &mut copier.staging, root, archive: path };
+    unpack_below(&mut copier.staging, root, path, owner, members)
+}
+
+/// Puts `members` of the archive `path` below the directory `root`.
+pub(crate) fn unpack_below(
+    staging: &mut Staging<'_>,
+    root: ImagePath,
+    path: &ImagePath,
+    owner: Option<Owner>,
+    members: Vec<Member>,
+) -> Result<(), CopyError> {
+    let mut unpacker = Unpacker { staging: &mut *staging, root, archive: path };
     let mut directories = Vec::new();
     for mut member in members {
         // The destination itself is not the archive's to change.
@@ -39,7 +50,7 @@ pub(crate) fn unpack(
     }
     // Last, because every member that was put into a directory changed its time.
     for (id, mtime) in directories {
-        copier.staging.node_mut(id).mtime = mtime;
+        staging.node_mut(id).mtime = mtime;
     }
     Ok(())
 }

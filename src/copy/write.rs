@@ -74,7 +74,7 @@ fn append_inode<W: Write + Send + 'static>(
     let mut content = staging.content(id)?;
     writer.append(&entry, Some(&mut content)).map_err(|error| match (error, &inode.content) {
         // The name in the source says more than the one in the image.
-        (LayerError::Changed { .. }, Content::Source(path)) => {
+        (LayerError::Changed { .. }, Content::Source(path) | Content::Remote(_, path)) => {
             CopyError::Changed { path: path.clone() }
         }
         (source, _) => CopyError::Layer { source },

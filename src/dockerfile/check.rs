@@ -6,8 +6,8 @@
 //!
 //! Source: <https://docs.docker.com/reference/dockerfile/#check>; rules A163 and A164.
 
-use crate::dockerfile::Span;
 use crate::dockerfile::error::ParseErrorKind;
+use crate::dockerfile::{RULES, Rule, Span, suggest};
 
 /// Something that works but should not be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Checks {
     pub fatal: bool,
     skip: Rules,
     experimental: Rules,
-    /// What comments above single instructions skip, in the order of the text.
+    /// What comments above single instructions skip.
     local: Vec<(Span, Rules)>,
 }
 
@@ -48,6 +48,14 @@ impl Rules {
         }
     }
 
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            Self::None | Self::All => [].as_slice(),
+            Self::These(names) => names,
+        };
+        names.iter().map(String::as_str)
+    }
+
     fn contains(&self, rule: &str) -> bool {
         match self {
             Self::None => false,
@@ -57,12 +65,13 @@ impl Rules {
     }
 }
 
-/// The checks that are off unless asked for.
-const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
-
 impl Checks {
-    /// Reads the value of a `# check=` line.
-    pub(crate) fn parse(text: &str) -> Result<Self, ParseErrorKind> {
+    /// Reads the value of a `# check=` line, or of the build argument that takes its place.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseErrorKind::InvalidCheckOption`] and [`ParseErrorKind::InvalidCheckValue`].
+    pub fn parse(text: &str) -> Result<Self, ParseErrorKind> {
         let mut checks = Self::default();
         for option in text.trim().split(';').filter(|_| !text.trim().is_empty()) {
             let unknown =
@@ -96,11 +105,25 @@ impl Checks {
     /// Whether to show a warning of `rule` that stands at `span`.
     pub fn wants(&self, rule: &str, span: Span) -> bool {
         let here = |it: &Span| it.start <= span.start && span.start < it.end.max(it.start + 1);
-        let end = self.local.partition_point(|(place, _)| place.start <= span.start);
-        let mut above = self.local[..end].iter().rev().take_while(|(place, _)| here(place));
-        let skipped = self.skip.contains(rule) || above.any(|(_, rules)| rules.contains(rule));
-        let on = !EXPERIMENTAL.contains(&rule) || self.experimental.contains(rule);
-        on && !skipped
+        if self.local.iter().any(|(place, rules)| here(place) && rules.contains(rule)) {
+            return false;
+        }
+        // `skip=all;experimental=X` leaves X, as in BuildKit: who names a check wants it.
+        match Rule::find(rule) {
+            Some(rule) if rule.experimental => self.experimental.contains(rule.name),
+            _ => !self.skip.contains(rule),
+        }
+    }
+
+    /// The names in `skip` and `experimental` that are no checks, with what was perhaps meant.
+    /// They are ignored, but a person who misspelled one wants to know.
+    pub fn unknown(&self) -> Vec<(&str, Option<&'static str>)> {
+        let local = self.local.iter().map(|(_, rules)| rules);
+        let names =
+            [&self.skip, &self.experimental].into_iter().chain(local).flat_map(Rules::names);
+        let unknown = names.filter(|name| !name.is_empty() && Rule::find(name).is_none());
+        let known = RULES.map(|rule| rule.name);
+        unknown.map(|name| (name, suggest::nearest(name, &known))).collect()
     }
 }
 
@@ -125,11 +148,26 @@ mod tests {
         };
         check("", "StageNameCasing", true);
         check("skip=all", "StageNameCasing", false);
+        check("skip=all;experimental=InvalidDefinitionDescription", "StageNameCasing", false);
+        check(
+            "skip=all;experimental=InvalidDefinitionDescription",
+            "InvalidDefinitionDescription",
+            true,
+        );
         check("skip=A, StageNameCasing ;error=true", "StageNameCasing", false);
         check("skip=A", "StageNameCasing", true);
         check("error=true", "InvalidDefinitionDescription", false);
         check("experimental=all", "InvalidDefinitionDescription", true);
         check("experimental=InvalidDefinitionDescription", "InvalidDefinitionDescription", true);
+    }
+
+    #[test]
+    fn a164_names_that_are_no_checks_are_told() {
+        let checks = Checks::parse("skip=StageNameCasin,all,Nonsense,UndefinedVar");
+        let checks = checks.expect("the options are well formed");
+        let expected =
+            [("StageNameCasin", Some("StageNameCasing")), ("all", None), ("Nonsense", None)];
+        assert_eq!(checks.unknown(), expected);
     }
 
     #[test]

@@ -25,12 +25,17 @@ pub(crate) struct Directives {
     pub(crate) end: usize,
 }
 
-/// Reads the directives of a file.
-pub(crate) fn read(source: &Source, findings: &mut Findings) -> Directives {
+/// Reads the directives of a file. Where `checks` are given, its own do not count.
+pub(crate) fn read(
+    source: &Source,
+    checks: Option<&Checks>,
+    findings: &mut Findings,
+) -> Directives {
     let text = source.text();
     // A byte order mark is dropped (rule A001).
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut directives = Directives { escape: '\\', checks: Checks::default(), end: start };
+    let given = checks.cloned().unwrap_or_default();
+    let mut directives = Directives { escape: '\\', checks: given, end: start };
     let mut lines = Lines::new(text, start, '\\');
     // A `#!` line hides a following `escape`, but not the other two (rule A006).
     let shebang = text[start..].starts_with("#!");
@@ -48,6 +53,9 @@ pub(crate) fn read(source: &Source, findings: &mut Findings) -> Directives {
             continue;
         }
         seen.push(directive.name);
+        if directive.name == "check" && checks.is_some() {
+            continue;
+        }
         if let Err(kind) = directives.apply(&directive, shebang) {
             findings.error(kind, directive.value_span);
         }
@@ -108,7 +116,7 @@ mod tests {
 
     fn check(text: &str, escape: char, rest: &str, errors: &[&str]) {
         let mut findings = Findings::default();
-        let found = read(&Source::new("Dockerfile", text), &mut findings);
+        let found = read(&Source::new("Dockerfile", text), None, &mut findings);
         let messages: Vec<String> = findings
             .finish()
             .err()

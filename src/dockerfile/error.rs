@@ -259,7 +259,7 @@ pub enum ParseErrorKind {
 
 impl ParseErrorKind {
     /// What to do about it, where that is more than the opposite of the message.
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::EmptyFile | Self::NoInstructions | Self::NoStages => {
                 "begin with FROM and the image to build upon, or FROM scratch"
@@ -332,10 +332,16 @@ impl Findings {
         !self.errors.is_empty()
     }
 
-    /// The mistakes, or else the warnings, both in the order of the text.
-    pub(crate) fn finish(mut self) -> Result<Vec<Warning>, Vec<ParseError>> {
+    /// The mistakes and the warnings, both in the order of the text.
+    pub(crate) fn all(mut self) -> (Vec<ParseError>, Vec<Warning>) {
         self.errors.sort_by_key(|error| error.span);
         self.warnings.sort_by_key(|warning| warning.span);
-        if self.errors.is_empty() { Ok(self.warnings) } else { Err(self.errors) }
+        (self.errors, self.warnings)
+    }
+
+    /// The mistakes, or else the warnings.
+    pub(crate) fn finish(self) -> Result<Vec<Warning>, Vec<ParseError>> {
+        let (errors, warnings) = self.all();
+        if errors.is_empty() { Ok(warnings) } else { Err(errors) }
     }
 }

@@ -88,6 +88,8 @@ pub struct ArgDeclaration {
     pub name: Spanned<String>,
     /// The text after `=`, if there is a `=`.
     pub default: Option<Word>,
+    /// What the comment above says of it: `# name description`.
+    pub description: Option<String>,
 }
 
 /// `ENV` and `LABEL`.

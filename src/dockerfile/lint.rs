@@ -22,7 +22,7 @@ pub(crate) fn check_stages(stages: &[Stage], findings: &mut Findings) {
             && !names.insert(&name.value)
         {
             let message =
-                format!("Duplicate stage name '{}', stage names should be unique", name.value);
+                format!("Duplicate stage name {:?}, stage names should be unique", name.value);
             findings.warn("DuplicateStageName", message, name.span);
         }
         check_repeated(stage, findings);
@@ -70,20 +70,18 @@ pub(crate) fn check_casing(keywords: &[Spanned<String>], findings: &mut Findings
 /// check is experimental: it is off unless the Dockerfile asks for it.
 pub(crate) fn check_description(statement: &Statement<'_>, findings: &mut Findings) {
     let words = split::at_blanks(statement.operands);
-    let names: Vec<&str> = match (statement.keyword, &words[..]) {
-        (Keyword::From, [_, _, name]) => vec![name.text()],
-        (Keyword::Arg, words) => words.iter().map(|it| arg_name(*it)).collect(),
+    let names: Vec<String> = match (statement.keyword, &words[..]) {
+        (Keyword::From, [_, _, name]) => vec![name.text().to_lowercase()],
+        (Keyword::Arg, words) => words.iter().map(|it| arg_name(*it).to_owned()).collect(),
         _ => return,
     };
     let Some(comment) = statement.comments.last() else { return };
     let described = comment.split(' ').next().unwrap_or_default();
-    if !names.is_empty() && !names.contains(&described) {
-        let kind = if statement.keyword == Keyword::From { "stage" } else { "arg" };
+    if !names.is_empty() && !names.iter().any(|name| name == described) {
+        let name = if names.len() == 1 { names[0].as_str() } else { "<arg_key>" };
         let message = format!(
-            "Comment for build {kind} should follow the format: `# {} <description>`. If this is \
-             not intended to be a description comment, add an empty line or comment between the \
-             instruction and the comment.",
-            names[0]
+            "Comment for {} should follow the format: `# {name} <description>`",
+            statement.keyword.name(),
         );
         findings.warn("InvalidDefinitionDescription", message, statement.span);
     }

@@ -30,7 +30,9 @@ pub(crate) fn parse(statement: &Statement<'_>, findings: &mut Findings) -> Optio
         platform: flags.word("platform"),
         image: image.word(),
     };
-    Some(Stage { from, name, instructions: Vec::new(), span: statement.span })
+    let described = name.as_ref().and_then(|name| statement.description(&name.value));
+    let description = described.map(str::to_owned);
+    Some(Stage { from, name, description, instructions: Vec::new(), span: statement.span })
 }
 
 /// The name in lower case; an error if it could be taken for a number or an image.

@@ -83,7 +83,8 @@ pub(crate) fn parse_arg(
         if name.is_empty() {
             report_blank_name(statement, word, findings);
         } else {
-            args.push(ArgDeclaration { name: name.spanned(), default });
+            let description = statement.description(name.text()).map(str::to_owned);
+            args.push(ArgDeclaration { name: name.spanned(), default, description });
         }
     }
     Some(ArgInstruction { span: statement.span, args })

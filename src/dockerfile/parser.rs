@@ -16,8 +16,8 @@ use crate::dockerfile::line::{LONGEST_LINE, Line, Lines};
 use crate::dockerfile::lint;
 use crate::dockerfile::statement::Statement;
 use crate::dockerfile::{
-    ArgInstruction, Dockerfile, Instruction, Source, Span, Spanned, Stage, Warning, parse_command,
-    parse_copy, parse_from, parse_healthcheck, parse_pairs, parse_words,
+    ArgInstruction, Dockerfile, Instruction, Source, Span, Spanned, Stage, Warning, nearest,
+    parse_command, parse_copy, parse_from, parse_healthcheck, parse_pairs, parse_words, split,
 };
 
 /// Parses a Dockerfile.
@@ -26,19 +26,40 @@ use crate::dockerfile::{
 ///
 /// Every mistake in it, in the order of the text. There is a [`Dockerfile`] only if there is none.
 pub fn parse(source: Source) -> Result<Dockerfile, Vec<ParseError>> {
+    parse_with(source, None).map_err(|rejected| rejected.errors)
+}
+
+/// A Dockerfile with mistakes.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// The mistakes, in the order of the text. Never empty.
+    pub errors: Vec<ParseError>,
+    /// What works but should not be written, in order; what the file skips is left out.
+    pub warnings: Vec<Warning>,
+}
+
+/// Parses a Dockerfile; `checks` takes the place of its `# check=` line (rule A164).
+///
+/// # Errors
+///
+/// As [`parse`], with the warnings that there are all the same.
+pub fn parse_with(source: Source, checks: Option<&Checks>) -> Result<Dockerfile, Rejected> {
     let mut findings = Findings::default();
     check_line_lengths(&source, &mut findings);
-    let directives = directive::read(&source, &mut findings);
+    let directives = directive::read(&source, checks, &mut findings);
     let mut lines = Lines::new(source.text(), directives.end, directives.escape);
     let mut file = File { checks: directives.checks, ..File::default() };
     while let Some(line) = lines.next_logical() {
         file.add(&line, &mut lines, &source, &mut findings);
     }
     file.check(&source, &mut findings);
-    let warnings = findings.finish()?;
-    let wanted = |it: &Warning| file.checks.wants(it.rule, it.span);
+    let (errors, mut warnings) = findings.all();
+    warnings.retain(|it| file.checks.wants(it.rule, it.span));
+    if !errors.is_empty() {
+        return Err(Rejected { errors, warnings });
+    }
     Ok(Dockerfile {
-        warnings: warnings.into_iter().filter(wanted).collect(),
+        warnings,
         checks: file.checks,
         global_args: file.global_args,
         stages: file.stages,
@@ -116,7 +137,14 @@ impl File {
         if let Some(blank) = line.empty_continuations.first() {
             findings.warn("NoEmptyContinuation", "Empty continuation line".to_owned(), *blank);
         }
-        let Some(statement) = Statement::read(line, lines, findings) else { return };
+        let Some(statement) = Statement::read(line, lines, findings) else {
+            // Behind a misspelled `FROM` a stage has begun: that is one mistake, and not many.
+            let (word, _) = line.fragment().split_first(split::is_blank);
+            if nearest(word.text(), &Keyword::names()) == Some("FROM") {
+                self.position = Position::InStage;
+            }
+            return;
+        };
         findings.enter(statement.span);
         self.checks.note_comments(statement.comments, statement.span);
         lint::check_description(&statement, findings);
@@ -299,6 +327,17 @@ mod tests {
             [
                 "unknown instruction: RUNN (did you mean RUN?) @ RUNN",
                 "unknown instruction: COMPLETELY @ COMPLETELY"
+            ]
+        );
+    }
+
+    #[test]
+    fn a012_a_misspelled_from_begins_a_stage_all_the_same() {
+        assert_eq!(
+            mistakes_in_file("FORM x\nRUN a\nCOPPY b c\n"),
+            [
+                "unknown instruction: FORM (did you mean FROM?) @ FORM",
+                "unknown instruction: COPPY (did you mean COPY?) @ COPPY"
             ]
         );
     }

@@ -33,6 +33,19 @@ impl Source {
         self.newlines.partition_point(|newline| *newline < offset) + 1
     }
 
+    /// The 1-based line and column, in characters, of the byte at `offset`.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        (self.line(offset), before[line_start..].chars().count() + 1)
+    }
+
+    /// The part of `span` on its first line, without blanks at the end.
+    pub fn first_line(&self, span: Span) -> Span {
+        let line = self.slice(span).lines().next().unwrap_or_default();
+        Span::new(span.start..span.start + line.trim_end().len())
+    }
+
     /// The text of `span`; empty where the span lies outside.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start..span.end).unwrap_or_default()

@@ -28,6 +28,8 @@ pub struct Stage {
     pub from: FromInstruction,
     /// The name after `AS`, in lower case (rule A051).
     pub name: Option<Spanned<String>>,
+    /// What the comment above says of it: `# name description`.
+    pub description: Option<String>,
     /// Everything up to the next `FROM`.
     pub instructions: Vec<Instruction>,
     /// The whole stage.

@@ -100,6 +100,12 @@ impl<'a> Statement<'a> {
         Flags::check(&self.flags, known, findings)
     }
 
+    /// What a comment directly above says of `name`: `# name what it is for`.
+    pub(crate) fn description(&self, name: &str) -> Option<&'a str> {
+        let mut comments = self.comments.iter();
+        comments.find_map(|it| it.strip_prefix(name)?.strip_prefix(' ')).map(str::trim)
+    }
+
     /// Its operands as one text; an error if there are none.
     pub(crate) fn one_operand(&self, findings: &mut Findings) -> Option<Fragment<'a>> {
         if self.operands.is_empty() {

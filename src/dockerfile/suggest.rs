@@ -11,6 +11,21 @@ pub fn nearest<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
     (1..=2).contains(&distance).then_some(name)
 }
 
+/// Whether `word` is `name` with one slip of the finger: a letter too much, missing, wrong, or two
+/// of them swapped.
+pub fn is_slip(word: &str, name: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    match distance(word, name) {
+        1 => true,
+        2 => word.len() == name.len() && sorted(word) == sorted(name),
+        _ => false,
+    }
+}
+
 /// How a message says it: ` (did you mean X?)`, or nothing.
 pub(crate) fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
@@ -39,6 +54,16 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_is_nearer_than_near() {
+        let check = |word: &str, expected| assert_eq!(is_slip(word, "PATH"), expected, "{word}");
+        check("PAHT", true);
+        check("PATHS", true);
+        check("PTH", true);
+        check("GOPATH", false);
+        check("PATH", false);
+    }
 
     #[test]
     fn a012_near_names_are_suggested() {

@@ -31,14 +31,16 @@ pub enum Body {
     File(FileBody),
 }
 
-/// A file to send, from its first byte, however often.
+/// A file to send, or a part of one, however often.
 #[derive(Clone)]
 pub struct FileBody {
     /// The file.
     pub file: Arc<File>,
-    /// How many bytes there are. A file with fewer is an error.
+    /// The first byte to send.
+    pub start: u64,
+    /// How many bytes to send. A file with fewer is an error.
     pub size: u64,
-    /// Is told how many bytes have been handed to the network so far.
+    /// Is told up to which byte of the file has been handed to the network so far.
     pub sent: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -71,19 +73,25 @@ impl Body {
 }
 
 impl FileBody {
+    /// `size` bytes from `start` on of the same file.
+    pub(crate) fn part(&self, start: u64, size: u64) -> Self {
+        Self { start, size, ..self.clone() }
+    }
+
     fn to_reqwest(&self, activity: &Activity) -> reqwest::Body {
         let state = (self.clone(), activity.clone(), 0);
         reqwest::Body::wrap_stream(stream::try_unfold(state, async |(body, activity, offset)| {
             activity.note();
-            (body.sent)(offset);
+            (body.sent)(body.start + offset);
             if offset >= body.size {
                 return Ok::<_, io::Error>(None);
             }
             let file = Arc::clone(&body.file);
             let count = (body.size - offset).min(PIECE);
-            let piece = tokio::task::spawn_blocking(move || read_piece(&file, offset, count))
-                .await
-                .map_err(io::Error::other)??;
+            let piece =
+                tokio::task::spawn_blocking(move || read_piece(&file, body.start + offset, count))
+                    .await
+                    .map_err(io::Error::other)??;
             Ok(Some((piece, (body, activity, offset + count))))
         }))
     }

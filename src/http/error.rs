@@ -2,7 +2,12 @@
 //!
 //! Query strings of signed URLs are credentials, so no error shows one (rule B018).
 
-use std::{error::Error as _, fmt, time::Duration};
+use std::{
+    error::Error as _,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::Url;
 
@@ -79,10 +84,28 @@ pub enum HttpError {
         limit: u64,
     },
     /// A certificate that the caller wants to be trusted is not one.
-    #[error("not a certificate in PEM")]
+    #[error("{}not a certificate in PEM", named(.path.as_deref()))]
     BadCertificate {
+        /// Its file, where it came from one.
+        path: Option<PathBuf>,
         /// What is wrong with it.
         source: reqwest::Error,
+    },
+    /// A certificate for a host cannot be read.
+    #[error("cannot read `{}`", .path.display())]
+    UnreadableCertificate {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Half of what proves who we are (rule B009).
+    #[error("`{}` has no file `.{missing}` beside it", .path.display())]
+    HalfPair {
+        /// Which file.
+        path: PathBuf,
+        /// What is missing.
+        missing: &'static str,
     },
     /// The client could not be made at all.
     #[error("cannot set up TLS")]
@@ -127,6 +150,10 @@ impl HttpError {
             _ => None,
         }
     }
+}
+
+fn named(path: Option<&Path>) -> String {
+    path.map(|path| format!("`{}` is ", path.display())).unwrap_or_default()
 }
 
 /// Whether the handshake failed over the certificate, and not over the protocol.

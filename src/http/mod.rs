@@ -8,6 +8,7 @@
 //! Rules B010 to B018 and B092 to B098.
 
 mod body;
+mod certs;
 mod error;
 mod redirect;
 mod request;
@@ -16,6 +17,7 @@ mod retry;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +29,8 @@ use reqwest::{
 
 use crate::http::body::Activity;
 pub use crate::http::body::{Body, FileBody};
+pub use crate::http::certs::CertificateDirectories;
+use crate::http::certs::Certificates;
 pub use crate::http::error::{HttpError, Place};
 pub use crate::http::redirect::{Refused, check_private, resolve, same_origin};
 pub use crate::http::request::{Follow, Request};
@@ -46,6 +50,8 @@ pub struct HttpConfig {
     pub insecure: BTreeSet<String>,
     /// Certificates in PEM to trust besides the system's.
     pub authorities: Vec<Vec<u8>>,
+    /// Where certificates for single hosts are.
+    pub certificates: CertificateDirectories,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long nothing at all may move before the exchange is given up.
@@ -59,6 +65,7 @@ impl Default for HttpConfig {
         Self {
             insecure: BTreeSet::new(),
             authorities: Vec::new(),
+            certificates: CertificateDirectories::default(),
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             retry: Retry::default(),
@@ -72,8 +79,11 @@ pub struct Http {
     config: HttpConfig,
     authorities: Vec<reqwest::Certificate>,
     /// Each made when the first host that needs it is spoken to.
-    clients: Mutex<BTreeMap<(Trust, Route), reqwest::Client>>,
+    clients: Mutex<BTreeMap<Kind, reqwest::Client>>,
 }
+
+/// What hosts must have in common to share a client; the last is their directory of certificates.
+type Kind = (Trust, Route, Option<PathBuf>);
 
 /// Which certificates are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +116,8 @@ impl Http {
         let mut authorities = Vec::new();
         for pem in &config.authorities {
             let bundle = reqwest::Certificate::from_pem_bundle(pem);
-            authorities.extend(bundle.map_err(|source| HttpError::BadCertificate { source })?);
+            authorities
+                .extend(bundle.map_err(|source| HttpError::BadCertificate { path: None, source })?);
         }
         Ok(Self { config, authorities, clients: Mutex::default() })
     }
@@ -223,27 +234,48 @@ impl Http {
         let listed = redirect::is_listed(&self.config.insecure, url);
         let trust = if listed { Trust::Any } else { Trust::Verified };
         let route = if redirect::is_loopback(url) { Route::Direct } else { Route::Environment };
+        let directory = self.config.certificates.of(url);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&(trust, route)) {
+        let key = (trust, route, directory);
+        if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(trust, route).map_err(|source| HttpError::Setup { source })?;
-        clients.insert((trust, route), client.clone());
+        let own = match &key.2 {
+            Some(directory) => certs::read(directory)?,
+            None => None,
+        };
+        let client = self.build(trust, route, own);
+        let client = client.map_err(|source| HttpError::Setup { source })?;
+        clients.insert(key, client.clone());
         Ok(client)
     }
 
-    fn build(&self, trust: Trust, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+    fn build(
+        &self,
+        trust: Trust,
+        route: Route,
+        own: Option<Certificates>,
+    ) -> Result<reqwest::Client, reqwest::Error> {
+        let (mut authorities, mut identity) = (self.authorities.clone(), None);
+        if let Some(own) = own {
+            authorities.extend(own.authorities);
+            identity = own.identity;
+        }
         let builder = || {
             let builder = builder(&self.config);
+            let builder = match identity.clone() {
+                Some(identity) => builder.identity(identity),
+                None => builder,
+            };
             if route == Route::Direct { builder.no_proxy() } else { builder }
         };
         if trust == Trust::Any {
             return builder().tls_danger_accept_invalid_certs(true).build();
         }
-        let with_system = builder().tls_certs_merge(self.authorities.clone()).build();
+        let with_system = builder().tls_certs_merge(authorities.clone()).build();
         // It fails where this machine has no bundle. Plain HTTP works there all the same, and an
         // `https` host is refused with a hint.
-        with_system.or_else(|_| builder().tls_certs_only(self.authorities.clone()).build())
+        with_system.or_else(|_| builder().tls_certs_only(authorities.clone()).build())
     }
 }
 

@@ -170,11 +170,12 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     }
 }
 
-/// Whether the host of `url` is in `hosts`, which are written `host` (any port) or `host:port`.
+/// Whether the host of `url` is in `hosts`, which are written `host` (any port), `host:port`, or `*`
+/// for all.
 pub(crate) fn is_listed(hosts: &BTreeSet<String>, url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
-    hosts.contains(host) || hosts.contains(&format!("{host}:{port}"))
+    hosts.contains("*") || hosts.contains(host) || hosts.contains(&format!("{host}:{port}"))
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_fit_together() {
+    fn b083_the_documents_fit_together_and_name_their_type() {
         let image = assemble(parts());
         let (manifest, config) = (image.manifest.value(), image.config.value());
         assert_eq!(manifest.config.digest, image.config.digest());

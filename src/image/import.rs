@@ -27,9 +27,10 @@ use crate::oci::Reference;
 use crate::store::Store;
 
 /// Documents in an archive are never larger (rule B049).
-const DOCUMENT_LIMIT: u64 = 4 << 20;
+pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
 /// The annotations that name an image in an OCI layout: containerd's full name, then the spec's.
-const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+pub(crate) const NAMES: [&str; 2] =
+    ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// An image that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +112,7 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-fn unreadable(path: &Path, source: io::Error) -> ImageError {
+pub(crate) fn unreadable(path: &Path, source: io::Error) -> ImageError {
     ImageError::Read { path: path.to_owned(), source }
 }
 
@@ -119,7 +120,7 @@ fn broken(source: io::Error) -> ImageError {
     ImageError::Input { source }
 }
 
-fn document(reader: impl Read) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn document(reader: impl Read) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let read = reader.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(broken)?;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_tell_the_format() {
+    fn b056_the_first_bytes_tell_the_format() {
         let check = |bytes: Vec<u8>, expected: &[u8]| {
             let mut ahead = ReadAhead::new(io::Cursor::new(bytes));
             let mut output = Vec::new();

@@ -70,6 +70,12 @@ pub enum LayerError {
         /// What is wrong there.
         problem: &'static str,
     },
+    /// The layer has so many files that even their names would fill the memory.
+    #[error("the layer has too many files to be listed: their names take more than {limit} bytes")]
+    TooManyFiles {
+        /// How many bytes are allowed.
+        limit: usize,
+    },
     /// The layer's content is not what the image promises.
     #[error("the layer unpacks to {actual}, but the image promises {expected}")]
     WrongDiffId {

@@ -54,6 +54,8 @@ pub struct LayerReader<R: Read> {
     names: Names,
     /// Bytes of the archive read so far.
     position: u64,
+    /// Where the current entry begins, with the headers that extend it.
+    start: u64,
     /// Bytes of the current entry that are still in the archive, and their padding.
     stored: u64,
     padding: u64,
@@ -77,7 +79,12 @@ impl<R: Read> LayerReader<R> {
     /// Reads an archive that is not compressed.
     pub fn uncompressed(source: R, names: Names) -> Self {
         let (global, content) = (Records::new(), Map::default());
-        Self { source, names, position: 0, stored: 0, padding: 0, content, global }
+        Self { source, names, position: 0, start: 0, stored: 0, padding: 0, content, global }
+    }
+
+    /// Says that the source begins at this place of the archive, where an entry begins.
+    pub(crate) fn at(self, position: u64) -> Self {
+        Self { position, start: position, ..self }
     }
 
     /// The next entry; what is left of the one before it is skipped. `None` at the end.
@@ -90,11 +97,17 @@ impl<R: Read> LayerReader<R> {
             let rest = self.stored + self.padding;
             self.skip(rest)?;
             (self.stored, self.padding, self.content) = (0, 0, Map::default());
+            self.start = self.position;
             let Some(raw) = self.raw_entry()? else { return Ok(None) };
             if let Some(entry) = self.interpret(&raw)? {
                 return Ok(Some(entry));
             }
         }
+    }
+
+    /// Where in the uncompressed archive the current entry begins, with all its headers.
+    pub(crate) fn entry_start(&self) -> u64 {
+        self.start
     }
 
     /// Gives the source back, positioned behind what was read.

@@ -20,7 +20,7 @@ use crate::oci::{ImagePath, Timestamp};
 use crate::sys::{beneath, xattr};
 
 /// Labels of the host's own security, which say nothing of the image.
-const HOST_LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
+pub(crate) const HOST_LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 
 /// A directory that holds one layer.
 #[derive(Debug)]

@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn b056_layers_of_every_common_kind_are_known() {
+        let check = |text: &str, expected| {
+            assert_eq!(MediaType::from(text).layer_compression(), expected, "{text}");
+        };
+        check("application/vnd.oci.image.layer.v1.tar", Some(Compression::None));
+        check("application/vnd.oci.image.layer.v1.tar+gzip", Some(Compression::Gzip));
+        check("application/vnd.oci.image.layer.v1.tar+zstd", Some(Compression::Zstd));
+        check("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Compression::Gzip));
+        check("application/vnd.oci.image.config.v1+json", None);
+    }
+
+    #[test]
     fn b044_parameters_are_dropped() {
         let text = "application/vnd.oci.image.index.v1+json; charset=ISO-8859-1";
         assert_eq!(MediaType::from(text), MediaType::OciIndex);

@@ -203,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn b005_names_and_tags_have_a_grammar() {
+        let valid = |text: &str| text.parse::<Reference>().is_ok();
+        for text in ["r.io/a-b/c__d/e.f:1.2_3-4", "a--b", &format!("a:{}", "t".repeat(128))] {
+            assert!(valid(text), "{text}");
+        }
+        let long = format!("a:{}", "t".repeat(129));
+        let name = format!("r.io/{}", "a".repeat(300));
+        for text in ["a..b", "a_-b", "-a", "a/", "a//b", "a:-t", "r.io/a/b/", &long, &name] {
+            assert!(!valid(text), "{text}");
+        }
+    }
+
+    #[test]
     fn a_familiar_name_is_the_short_one() {
         let reference: Reference = "docker.io/library/python:3".parse().expect("valid");
         assert_eq!(reference.familiar(), "python:3");

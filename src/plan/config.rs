@@ -2,9 +2,11 @@
 
 use crate::dockerfile::{
     ArgDeclaration, ArgInstruction, CommandForm, CommandInstruction, HealthcheckInstruction,
-    PairsInstruction, ShellInstruction, TextInstruction, Word, WordInstruction, WordsInstruction,
+    PairsInstruction, ShellInstruction, Span, TextInstruction, Word, WordInstruction,
+    WordsInstruction,
 };
 use crate::oci::{Empty, Healthcheck, ImagePath};
+use crate::plan::scope::set_in_config;
 use crate::plan::stage::StagePlanner;
 use crate::plan::{
     PlanError, PlanErrorKind, StepKind, WorkdirStep, expose, go_format, history, lint, signal,
@@ -14,10 +16,12 @@ impl StagePlanner<'_> {
     /// `ENV`: all values see the variables as they were before the line (rule A022).
     pub(crate) fn env(&mut self, it: &PairsInstruction) -> Result<(), PlanError> {
         let pairs = self.expand_pairs(&it.pairs)?;
+        for ((name, _), (word, _)) in pairs.iter().zip(&it.pairs) {
+            self.warn_of_secret("ENV", name, word.span);
+        }
         for (name, value) in &pairs {
-            self.warn_of_secret("ENV", name);
             self.state.scope.set(name, value);
-            self.state.env.set(&mut self.state.config.config.env, name, value);
+            set_in_config(&mut self.state.config.config.env, name, value);
         }
         self.record(history::pairs("ENV", &pairs));
         Ok(())
@@ -39,7 +43,7 @@ impl StagePlanner<'_> {
     pub(crate) fn arg(&mut self, it: &ArgInstruction) -> Result<(), PlanError> {
         let mut args = Vec::new();
         for arg in &it.args {
-            self.warn_of_secret("ARG", &arg.name.value);
+            self.warn_of_secret("ARG", &arg.name.value, arg.name.span);
             let value = self.arg_value(arg)?;
             if let Some(value) = &value {
                 self.state.scope.set(&arg.name.value, value);
@@ -47,9 +51,7 @@ impl StagePlanner<'_> {
             args.push((arg.name.value.clone(), value));
         }
         self.record(history::arg(&args));
-        for (name, value) in args {
-            self.state.args.insert(name, value);
-        }
+        self.state.args.extend(args);
         Ok(())
     }
 
@@ -134,20 +136,17 @@ impl StagePlanner<'_> {
         let mut exposed = Vec::new();
         for word in &it.words {
             let ports = word
-                .expand_and_split(&self.lookup(word))
+                .expand_and_split(&|name| self.lookup(word, name))
                 .map_err(|error| PlanErrorKind::from(error).at(word.span))?;
             for port in ports {
                 let parsed =
                     expose::parse(&port).map_err(|it| PlanErrorKind::from(it).at(word.span))?;
                 if let Some(protocol) = &parsed.odd_protocol {
-                    self.warn("ExposeProtoCasing", lint::protocol_casing(protocol));
+                    self.warn_at(word.span, "ExposeProtoCasing", lint::protocol_casing(protocol));
                 }
                 if parsed.has_host {
-                    self.warn("ExposeInvalidFormat", lint::expose_host(&port));
+                    self.warn_at(word.span, "ExposeInvalidFormat", lint::expose_host(&port));
                 }
-                // A port costs more than its text.
-                let size = parsed.numbered.len() * 128;
-                self.graph.budget.spend(size).map_err(|kind| kind.at(word.span))?;
                 exposed.extend(parsed.numbered);
             }
         }
@@ -209,7 +208,7 @@ impl StagePlanner<'_> {
     pub(crate) fn workdir(&mut self, it: &WordInstruction) -> Result<(), PlanError> {
         let written = self.expand(&it.word)?;
         if !self.state.workdir_set && !written.starts_with('/') {
-            self.warn("WorkdirRelativePath", lint::relative_workdir(&written));
+            self.warn_at(it.word.span, "WorkdirRelativePath", lint::relative_workdir(&written));
         }
         self.state.workdir_set = true;
         let path = join_workdir(&self.cwd(), &written);
@@ -231,9 +230,9 @@ impl StagePlanner<'_> {
         if written.is_empty() { "/".to_owned() } else { written.clone() }
     }
 
-    fn warn_of_secret(&mut self, keyword: &str, name: &str) {
+    fn warn_of_secret(&mut self, keyword: &str, name: &str, span: Span) {
         if lint::looks_secret(name) {
-            self.warn("SecretsUsedInArgOrEnv", lint::secret(keyword, name));
+            self.warn_at(span, "SecretsUsedInArgOrEnv", lint::secret(keyword, name));
         }
     }
 }

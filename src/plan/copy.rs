@@ -5,8 +5,11 @@
 use crate::dockerfile::{CopyInstruction, CopySource, Heredoc, Word};
 use crate::plan::chmod;
 use crate::plan::graph::Origin;
+use crate::plan::remote;
 use crate::plan::stage::StagePlanner;
-use crate::plan::{AddStep, CopyStep, PlanError, PlanErrorKind, Source, StepKind};
+use crate::plan::{
+    AddStep, CopyStep, GitSource, PlanError, PlanErrorKind, Remote, Source, StepKind, UrlSource,
+};
 
 /// The name in `--from`, if there is one. The parser lets no variables through (rule A021).
 pub(crate) fn from_name(it: &CopyInstruction) -> Option<&str> {
@@ -16,10 +19,9 @@ pub(crate) fn from_name(it: &CopyInstruction) -> Option<&str> {
 impl StagePlanner<'_> {
     /// `COPY`
     pub(crate) fn copy(&mut self, it: &CopyInstruction) -> Result<(), PlanError> {
-        let (step, words) = self.copy_step(it, |source| match kind_of(source) {
-            SourceKind::Local => Ok(()),
-            SourceKind::Url => Err(PlanErrorKind::CopyUrl),
-            SourceKind::Git => Err(PlanErrorKind::CopyGit),
+        let (step, words) = self.copy_step(it, |remote| match remote {
+            Remote::Url(_) => Err(PlanErrorKind::CopyUrl),
+            Remote::Git(_) => Err(PlanErrorKind::CopyGit),
         })?;
         let title = match &it.from {
             Some(from) => format!("COPY --from={}{words}", from.value),
@@ -31,16 +33,18 @@ impl StagePlanner<'_> {
 
     /// `ADD`
     pub(crate) fn add(&mut self, it: &CopyInstruction) -> Result<(), PlanError> {
-        if let Some(checksum) = &it.checksum {
-            return Err(self.checksum(it).at(checksum.span));
+        let checksum = self.expand_flag(it.checksum.as_ref())?;
+        if let (Some(_), Some(word)) = (&checksum, &it.checksum) {
+            self.check_checksum(it).map_err(|kind| kind.at(word.span))?;
         }
-        if let Some(flag) = &it.keep_git_dir {
-            return Err(not_supported("ADD --keep-git-dir", CLONE).at(flag.span));
-        }
-        let (copy, words) = self.copy_step(it, |source| match kind_of(source) {
-            SourceKind::Local => Ok(()),
-            SourceKind::Url => Err(not_supported("ADD of a URL", DOWNLOAD)),
-            SourceKind::Git => Err(not_supported("ADD of a git repository", CLONE)),
+        let keep_git_dir = it.keep_git_dir.as_ref().map(|flag| flag.value);
+        let (copy, words) = self.copy_step(it, |remote| match remote {
+            Remote::Url(source) => {
+                let checksum = checksum.as_deref().map(remote::checksum).transpose();
+                let checksum = checksum.map_err(PlanErrorKind::BadChecksum)?;
+                Ok(Remote::Url(UrlSource { checksum, ..source }))
+            }
+            Remote::Git(source) => with_flags(source, checksum.as_ref(), keep_git_dir),
         })?;
         let unpack = it.unpack.as_ref().map(|flag| flag.value);
         let kind = StepKind::Add(AddStep { copy, unpack });
@@ -48,17 +52,18 @@ impl StagePlanner<'_> {
         Ok(())
     }
 
-    /// What is wrong with a checksum.
-    fn checksum(&self, it: &CopyInstruction) -> PlanErrorKind {
-        let is_local = |word: &Word| {
-            self.expand_word(word).is_ok_and(|path| kind_of(&path) == SourceKind::Local)
+    /// A checksum is for one source, which has to be a remote one (rule A140).
+    fn check_checksum(&self, it: &CopyInstruction) -> Result<(), PlanErrorKind> {
+        let paths = it.sources.iter().filter_map(|source| match source {
+            CopySource::Path(word) => Some(word),
+            CopySource::Heredoc(_) => None,
+        });
+        let [word] = paths.collect::<Vec<_>>()[..] else {
+            return Err(PlanErrorKind::ChecksumOfSeveral);
         };
-        match it.sources.as_slice() {
-            [CopySource::Path(word)] if !is_local(word) => {
-                not_supported("ADD --checksum", DOWNLOAD)
-            }
-            [CopySource::Path(_)] => PlanErrorKind::ChecksumOfLocal,
-            _ => PlanErrorKind::ChecksumOfSeveral,
+        match Remote::parse(&self.expand_word(word)?) {
+            Some(_) => Ok(()),
+            None => Err(PlanErrorKind::ChecksumOfLocal),
         }
     }
 
@@ -67,10 +72,10 @@ impl StagePlanner<'_> {
     fn copy_step(
         &self,
         it: &CopyInstruction,
-        check: impl Fn(&str) -> Result<(), PlanErrorKind>,
+        remote: impl Fn(Remote) -> Result<Remote, PlanErrorKind>,
     ) -> Result<(CopyStep, String), PlanError> {
         let origin = self.copy_origin(it)?;
-        let sources = self.sources(it, check)?;
+        let sources = self.sources(it, remote)?;
         let destination = self.expand(&it.destination)?;
         let chown = self.expand_flag(it.chown.as_ref())?;
         let chmod_text = self.expand_flag(it.chmod.as_ref())?;
@@ -89,6 +94,7 @@ impl StagePlanner<'_> {
         for source in &sources {
             match source {
                 Source::Path(path) => words.extend([" ", path]),
+                Source::Remote(remote) => words.extend([" ", remote.text()]),
                 Source::Inline { name, .. } => words.extend([" <<", name]),
             }
         }
@@ -136,14 +142,19 @@ impl StagePlanner<'_> {
     fn sources(
         &self,
         it: &CopyInstruction,
-        check: impl Fn(&str) -> Result<(), PlanErrorKind>,
+        remote: impl Fn(Remote) -> Result<Remote, PlanErrorKind>,
     ) -> Result<Vec<Source>, PlanError> {
         let mut sources = Vec::new();
         for source in &it.sources {
             if let CopySource::Path(word) = source {
                 let path = self.expand(word)?;
-                check(&path).map_err(|kind| kind.at(word.span))?;
-                sources.push(Source::Path(path));
+                let source = match Remote::parse(&path) {
+                    None => Ok(Source::Path(path)),
+                    Some(source) => {
+                        source.map_err(PlanErrorKind::from).and_then(&remote).map(Source::Remote)
+                    }
+                };
+                sources.push(source.map_err(|kind| kind.at(word.span))?);
             }
         }
         for source in &it.sources {
@@ -162,7 +173,8 @@ impl StagePlanner<'_> {
         }
         let span = heredoc.span;
         let word = Word { raw: heredoc.body.clone(), span, escape: '\\' };
-        word.expand_body(&self.lookup(&word)).map_err(|error| PlanErrorKind::from(error).at(span))
+        word.expand_body(&|name| self.lookup(&word, name))
+            .map_err(|error| PlanErrorKind::from(error).at(span))
     }
 
     /// A flag that is empty after expansion counts as not given.
@@ -172,62 +184,29 @@ impl StagePlanner<'_> {
     }
 }
 
-const DOWNLOAD: &str = "download it in a RUN step, or COPY a file that was downloaded before";
-const CLONE: &str = "clone it in a RUN step, or COPY a clone that was made before";
-
-fn not_supported(feature: &str, alternative: &'static str) -> PlanErrorKind {
-    PlanErrorKind::NotSupported { feature: feature.to_owned(), alternative }
-}
-
-/// What a source is.
-#[derive(Debug, PartialEq, Eq)]
-enum SourceKind {
-    Local,
-    Url,
-    Git,
-}
-
-/// BuildKit's way to tell: `https://x/y.git` is a repository, `https://x/y` a download.
-fn kind_of(source: &str) -> SourceKind {
-    let is_web = source.starts_with("http://") || source.starts_with("https://");
-    if is_web {
-        let path = source.split(['#', '?']).next().unwrap_or_default();
-        let is_repository = path.strip_suffix(".git").is_some();
-        return if is_repository { SourceKind::Git } else { SourceKind::Url };
+/// The repository with what the flags of `ADD` say about it (rule A141).
+fn with_flags(
+    mut source: GitSource,
+    checksum: Option<&String>,
+    keep_git_dir: Option<bool>,
+) -> Result<Remote, PlanErrorKind> {
+    if let (Some(flag), Some(query)) = (checksum, &source.checksum)
+        && flag != query
+    {
+        let (flag, query) = (flag.clone(), query.clone());
+        return Err(PlanErrorKind::TwoChecksums { flag, query });
     }
-    if source.starts_with("git://") || source.starts_with("ssh://") || is_scp(source) {
-        return SourceKind::Git;
+    if keep_git_dir.is_some_and(|flag| source.keep_git_dir.is_some_and(|query| query != flag)) {
+        return Err(PlanErrorKind::TwoKeepGitDirs);
     }
-    SourceKind::Local
-}
-
-/// `git@host:path`
-fn is_scp(source: &str) -> bool {
-    let Some((user, rest)) = source.split_once('@') else { return false };
-    let Some((host, _)) = rest.split_once(':') else { return false };
-    let is_name = |text: &str, more: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
-    };
-    is_name(user, "-_") && is_name(host, "-.")
+    source.keep_git_dir = source.keep_git_dir.or(keep_git_dir);
+    source.checksum = source.checksum.or_else(|| checksum.cloned());
+    Ok(Remote::Git(source))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a130_urls_and_repositories_are_told_from_paths() {
-        let check = |source: &str, expected| assert_eq!(kind_of(source), expected, "{source}");
-        check("a.txt", SourceKind::Local);
-        check("./http://x", SourceKind::Local);
-        check("user@file", SourceKind::Local);
-        check("a b@c:d", SourceKind::Local);
-        check("https://x/y.tar.gz", SourceKind::Url);
-        check("https://x/y.git#main:sub", SourceKind::Git);
-        check("git@127.0.0.1:group/project.git", SourceKind::Git);
-        check("git://x/y", SourceKind::Git);
-        check("ssh://git@x/y", SourceKind::Git);
-    }
 
     use crate::plan::testing::Setup;
     use crate::plan::{Chmod, CopyFrom, StageId};
@@ -310,14 +289,49 @@ mod tests {
         );
         check_error("COPY https://x/y /", "source can't be a URL for COPY");
         check_error("COPY git@x:y.git /", "source can't be a git ref for COPY");
-        check_error("ADD https://x/y /", "ADD of a URL is not supported");
-        check_error("ADD https://x/y.git /", "ADD of a git repository is not supported");
+        check_error("ADD https://x/y.git?x=1 /", "unexpected query \"x\"");
         check_error("ADD --checksum=sha256:1 a /", "checksum requires HTTP(S) or Git sources");
         check_error(
             "ADD --checksum=sha256:1 a b /",
             "checksum can't be specified for multiple sources",
         );
-        check_error("ADD --checksum=sha256:1 http://x/y /", "ADD --checksum is not supported");
-        check_error("ADD --keep-git-dir=true a /", "ADD --keep-git-dir is not supported");
+        check_error("ADD --checksum=sha256:1 http://x/y /", "invalid checksum digest format");
+        check_error("ADD --checksum=md5:1 http://x/y /", "unsupported digest algorithm");
+        check_error(
+            "ADD --checksum=abc https://x/y.git?commit=def /",
+            "checksum mismatch \"abc\" != \"def\"",
+        );
+        check_error(
+            "ADD --keep-git-dir=true https://x/y.git?keep-git-dir=false /",
+            "inconsistent keep-git-dir configuration",
+        );
+    }
+
+    #[test]
+    fn a139_a140_a141_remote_sources_keep_their_place_and_take_the_flags() {
+        let (kind, _, created_by) =
+            last("ARG U=https://x\nADD b $U/f?q#g $U/r.git#main:d <<h /d/\nh");
+        assert_eq!(created_by, "ADD b https://x/f?q#g https://x/r.git#main:d <<h /d/ # buildkit");
+        let StepKind::Add(step) = kind else { panic!("not an ADD") };
+        let [Source::Path(_), Source::Remote(url), Source::Remote(git), Source::Inline { .. }] =
+            &step.copy.sources[..]
+        else {
+            panic!("{:?}", step.copy.sources)
+        };
+        let Remote::Url(url) = url else { panic!("{url:?}") };
+        assert_eq!((&*url.name, url.checksum), ("f", None));
+        let Remote::Git(git) = git else { panic!("{git:?}") };
+        assert_eq!((&*git.reference, &*git.subdir), ("main", "d"));
+
+        let sum = format!("sha256:{}", "1".repeat(64));
+        let (kind, ..) = last(&format!("ARG S={sum}\nADD --checksum=$S http://x/f /d/"));
+        let StepKind::Add(step) = kind else { panic!("not an ADD") };
+        let [Source::Remote(Remote::Url(url))] = &step.copy.sources[..] else { panic!("{step:?}") };
+        assert_eq!(url.checksum.map(|it| it.to_string()), Some(sum));
+
+        let (kind, ..) = last("ADD --checksum=abc --keep-git-dir git://x/y /d/");
+        let StepKind::Add(step) = kind else { panic!("not an ADD") };
+        let [Source::Remote(Remote::Git(git))] = &step.copy.sources[..] else { panic!("{step:?}") };
+        assert_eq!((git.checksum.as_deref(), git.keep_git_dir), (Some("abc"), Some(true)));
     }
 }

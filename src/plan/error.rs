@@ -7,7 +7,9 @@ use std::fmt;
 use crate::dockerfile::{ExpandError, ParseErrorKind, Span};
 use crate::oci::{ParsePlatformError, ParseReferenceError};
 use crate::plan::expose::PortError;
+use crate::plan::git::GitUrlError;
 use crate::plan::mount::MountError;
+use crate::plan::remote::ChecksumError;
 
 /// Something that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +46,21 @@ pub enum PlanErrorKind {
     #[error(transparent)]
     Expand(ExpandError),
     /// `FROM $UNSET` (rule A059).
-    #[error("base name ({0}) should not be blank")]
-    BlankBase(String),
+    #[error("base name ({word}) should not be blank{}", suggestion(.nearest.as_ref()))]
+    BlankBase {
+        /// As written.
+        word: String,
+        /// The argument that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// `FROM --platform=$UNSET` (rule A060).
-    #[error("empty platform value from expression {0}")]
-    EmptyPlatform(String),
+    #[error("empty platform value from expression {word}{}", suggestion(.nearest.as_ref()))]
+    EmptyPlatform {
+        /// As written.
+        word: String,
+        /// The argument that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// `FROM --platform=nonsense` (rule A060).
     #[error("failed to parse platform {word}")]
     BadPlatform {
@@ -76,6 +88,8 @@ pub enum PlanErrorKind {
         name: String,
         /// What is wrong with it.
         source: ParseReferenceError,
+        /// As written, if there are variables in it.
+        word: Option<String>,
     },
     /// `--target` names no stage (rule A058).
     #[error("target stage \"{target}\" could not be found{}", suggestion(.nearest.as_ref()))]
@@ -116,12 +130,6 @@ pub enum PlanErrorKind {
     /// A config that the caller did not provide.
     #[error("the config of the base image {0} is not known")]
     MissingBase(String),
-    /// Something multiplies until the plan fills the memory.
-    #[error("the plan of this build takes more than {limit} MiB")]
-    TooLarge {
-        /// The most that it may take, in MiB.
-        limit: usize,
-    },
     /// The ONBUILD trigger of a base is not one valid instruction (rule A099).
     #[error("{kind}")]
     Trigger {
@@ -145,6 +153,23 @@ pub enum PlanErrorKind {
     /// `ADD --checksum` with several sources (rule A140).
     #[error("checksum can't be specified for multiple sources")]
     ChecksumOfSeveral,
+    /// `ADD --checksum` of something that no download can have (rule A140).
+    #[error(transparent)]
+    BadChecksum(ChecksumError),
+    /// `?checksum=` of a repository and `--checksum` disagree (rule A141).
+    #[error("checksum mismatch \"{flag}\" != \"{query}\"")]
+    TwoChecksums {
+        /// The flag's.
+        flag: String,
+        /// The URL's.
+        query: String,
+    },
+    /// `?keep-git-dir=` of a repository and `--keep-git-dir` disagree (rule A141).
+    #[error("inconsistent keep-git-dir configuration")]
+    TwoKeepGitDirs,
+    /// The URL of a repository says what git does not know (rule A141).
+    #[error(transparent)]
+    GitUrl(GitUrlError),
     /// `ADD --checksum` of something that is not downloaded (rule A140).
     #[error("checksum requires HTTP(S) or Git sources")]
     ChecksumOfLocal,
@@ -157,7 +182,7 @@ pub enum PlanErrorKind {
     /// `RUN --mount` with fields that make no sense.
     #[error(transparent)]
     Mount(MountError),
-    /// `--network=host` and `--security=insecure` need a permission that nobody can give (A160).
+    /// `--network=host` and `--security=insecure` need a permission that nobody has given (A160).
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
     /// A remark that `# check=error=true` makes an error (rule A164).
@@ -184,21 +209,38 @@ impl PlanErrorKind {
         PlanError { kind: self, span }
     }
 
+    /// Whether a base image's variables could have made a difference. Only an error for which
+    /// they could not may be told before the image is known.
+    pub(crate) fn may_depend_on_base(&self) -> bool {
+        matches!(
+            self,
+            Self::Expand(_) | Self::Trigger { .. } | Self::MissingBase(_) | Self::Violation { .. }
+        )
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::BlankBase(_) | Self::EmptyPlatform(_) => {
+            Self::BlankBase { .. } | Self::EmptyPlatform { .. } => {
                 "FROM sees only ARGs that come before the first FROM; give one a default, or pass \
                  it with --build-arg"
             }
             Self::UpperCaseImageName { stage: Some(stage), .. } => {
                 return Some(format!("FROM finds a stage by its lower-case name: `{stage}`"));
             }
+            Self::UpperCaseImageName { repository, .. } => {
+                let name = repository.strip_prefix("library/").unwrap_or(repository);
+                let name = name.to_lowercase();
+                return Some(format!("names of images are in lower case: `{name}`"));
+            }
+            Self::BadImageName { word: Some(word), .. } => {
+                return Some(format!(
+                    "that is what became of `{word}`: give its ARG a default before the first \
+                     FROM, or pass it with --build-arg"
+                ));
+            }
             Self::UnknownTarget { names, .. } if !names.is_empty() => {
                 return Some(format!("the stages are: {}", names.join(", ")));
-            }
-            Self::TooLarge { .. } => {
-                "variables, ports, triggers or stages multiply each other: write fewer of them"
             }
             Self::BadStageIndex(_) => "stages are counted from 0; a name after AS is safer",
             Self::CopyFromLaterStage { .. } | Self::MountFromLaterStage { .. } => {
@@ -206,13 +248,15 @@ impl PlanErrorKind {
             }
             Self::BadChmod(_) => "write it as `0755` or as `u=rwX,go=rX`",
             Self::BadSignal(_) => "write a number, or a name such as SIGTERM",
-            Self::CopyUrl | Self::CopyGit => {
-                "download it in a RUN step, or copy a file that was downloaded before"
-            }
+            Self::CopyUrl | Self::CopyGit => "ADD takes it",
+            Self::BadChecksum(_) => "write `--checksum=sha256:` and 64 lower-case hex digits",
             Self::NotAllowed("network.host") => {
-                "leave out --network=host: RUN uses your network unless it says --network=none"
+                "leave out --network=host: RUN uses your network unless it says --network=none; \
+                 or permit it with `--allow network.host`"
             }
-            Self::NotAllowed(_) => "leave out --security=insecure",
+            Self::NotAllowed(what) => {
+                return Some(format!("if you trust this Dockerfile, permit it: `--allow {what}`"));
+            }
             Self::NotSupported { alternative, .. } => alternative,
             Self::Expand(error) => return error.hint(),
             Self::Mount(error) => return error.hint(),
@@ -232,6 +276,12 @@ impl PlanErrorKind {
 impl From<ExpandError> for PlanErrorKind {
     fn from(error: ExpandError) -> Self {
         Self::Expand(error)
+    }
+}
+
+impl From<GitUrlError> for PlanErrorKind {
+    fn from(error: GitUrlError) -> Self {
+        Self::GitUrl(error)
     }
 }
 

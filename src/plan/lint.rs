@@ -2,12 +2,11 @@
 //!
 //! Here are the checks that follow from planning. What can be seen in the text alone is the parser's.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
-use crate::dockerfile::{Dockerfile, Warning, nearest};
+use crate::dockerfile::{Dockerfile, Warning, is_slip, nearest};
 use crate::oci::Platform;
 use crate::plan::graph::{Graph, Node, Origin};
-use crate::plan::scope::Scope;
 use crate::plan::{PlanError, PlanErrorKind};
 
 /// All remarks that the Dockerfile wants to hear, in the order of its lines (rule A164).
@@ -19,15 +18,21 @@ pub(crate) fn wanted(
     dockerfile: &Dockerfile,
     planned: Vec<Warning>,
 ) -> Result<Vec<Warning>, Vec<PlanError>> {
-    let planned = planned.into_iter().filter(|it| dockerfile.checks.wants(it.rule, it.span));
-    let mut warnings: Vec<Warning> = dockerfile.warnings.iter().cloned().chain(planned).collect();
-    warnings.sort_by_key(|warning| warning.span.start);
+    let warnings = sorted(dockerfile, planned);
     if warnings.is_empty() || !dockerfile.checks.fatal {
         return Ok(warnings);
     }
     let violation =
         |it: Warning| PlanErrorKind::Violation { rule: it.rule, message: it.message }.at(it.span);
     Err(warnings.into_iter().map(violation).collect())
+}
+
+/// The same, fatal or not.
+pub(crate) fn sorted(dockerfile: &Dockerfile, planned: Vec<Warning>) -> Vec<Warning> {
+    let planned = planned.into_iter().filter(|it| dockerfile.checks.wants(it.rule, it.span));
+    let mut warnings: Vec<Warning> = dockerfile.warnings.iter().cloned().chain(planned).collect();
+    warnings.sort_by_key(|warning| warning.span.start);
+    warnings
 }
 
 /// `InvalidBaseImagePlatform` (rule A060).
@@ -94,33 +99,36 @@ pub(crate) fn looks_secret(name: &str) -> bool {
     has(&SECRET) && !has(&HARMLESS)
 }
 
-/// Among how many names the one is looked for that was perhaps meant.
-pub(crate) const MOST_NAMES: usize = 1000;
-
 /// `UndefinedVar`
-pub(crate) fn undefined(name: &str, scope: &Scope) -> String {
-    let nearest = nearest(name, &scope.names().take(MOST_NAMES).collect::<Vec<_>>());
+pub(crate) fn undefined(name: &str, known: &[&str]) -> String {
+    let nearest = nearest(name, known);
     let suggestion = nearest.map(|it| format!(" (did you mean ${it}?)")).unwrap_or_default();
     format!("Usage of undefined variable '${name}'{suggestion}")
 }
 
-/// The names that stand in the text as `$name` or `${name}`. `${name:-x}` expects that there is no
-/// value.
-pub(crate) fn plain_uses(text: &str) -> BTreeSet<&str> {
+/// Whether the environment of an image that nobody has seen may have a variable of this name. By
+/// custom such names are in capitals; one that is a slip away from a known name is a slip.
+pub(crate) fn may_be_of_image(name: &str, known: &[&str]) -> bool {
+    let is_capital = !name.chars().any(char::is_lowercase);
+    is_capital && !known.iter().any(|known| is_slip(name, known))
+}
+
+/// Where in `text` the variable is used.
+pub(crate) fn place_of_use(text: &str, name: &str) -> Option<Range<usize>> {
+    let uses = [format!("${{{name}}}"), format!("${name}")];
+    uses.iter().find_map(|it| text.find(it).map(|start| start..start + it.len()))
+}
+
+/// Whether `$name` or `${name}` stands in the text. `${name:-x}` expects that there is no value.
+pub(crate) fn is_plain_use(text: &str, name: &str) -> bool {
     let is_name = |c: char| c == '_' || c.is_alphanumeric();
-    let uses = text.match_indices('$').filter_map(|(at, _)| {
+    text.match_indices('$').any(|(at, _)| {
         let rest = &text[at + 1..];
-        let (braced, rest) = rest.strip_prefix('{').map_or((false, rest), |rest| (true, rest));
-        let end = match rest.find(|c| !is_name(c)) {
-            // `$@` and its like have one character.
-            Some(0) => rest.chars().next().map_or(0, char::len_utf8),
-            end => end.unwrap_or(rest.len()),
-        };
-        let (name, after) = rest.split_at(end);
-        let ends = if braced { after.starts_with('}') } else { !after.starts_with(is_name) };
-        ends.then_some(name)
-    });
-    uses.collect()
+        match rest.strip_prefix('{') {
+            Some(braced) => braced.strip_prefix(name).is_some_and(|rest| rest.starts_with('}')),
+            None => rest.strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_name)),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -140,15 +148,12 @@ mod tests {
 
     #[test]
     fn a163_a_variable_with_a_default_may_be_undefined() {
-        let check =
-            |text: &str, expected| assert_eq!(plain_uses(text).contains("X"), expected, "{text}");
+        let check = |text: &str, expected| assert_eq!(is_plain_use(text, "X"), expected, "{text}");
         check("a$X", true);
         check("${X}", true);
         check("$X/y", true);
         check("$XY", false);
         check("${X:-y}", false);
         check("X", false);
-        check("${X $X", true);
-        check("$", false);
     }
 }

@@ -3,28 +3,27 @@
 //! Rule A163.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::dockerfile::{FromInstruction, Warning, Word, nearest};
+use crate::dockerfile::{FromInstruction, Span, Warning, Word, nearest};
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Graph;
-use crate::plan::lint::{MOST_NAMES, plain_uses};
+use crate::plan::lint::{is_plain_use, place_of_use};
 use crate::plan::scope::Scope;
 
 /// Looks at the `FROM` of every stage.
 pub(crate) fn check(graph: &Graph<'_>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
-    let declared: BTreeSet<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
     for stage in &graph.dockerfile.stages {
-        let mut warn = |rule: &'static str, message: String| {
-            warnings.push(Warning { rule, message, span: stage.from.span });
+        let mut warn = |span: Span, rule: &'static str, message: String| {
+            warnings.push(Warning { rule, message, span });
         };
-        for name in undeclared(graph, &stage.from, &declared) {
-            let known: Vec<&str> = graph.globals.names().take(MOST_NAMES).collect();
+        for (name, span) in undeclared(graph, &stage.from) {
+            let known = graph.global_names();
             let suggestion = nearest(&name, &known).map(|it| format!(" (did you mean {it}?)"));
             let suggestion = suggestion.unwrap_or_default();
             warn(
+                span,
                 "UndefinedArgInFrom",
                 format!("FROM argument '{name}' is not declared{suggestion}"),
             );
@@ -36,12 +35,12 @@ pub(crate) fn check(graph: &Graph<'_>) -> Vec<Warning> {
                 "Setting platform to predefined {} in FROM is redundant as this is the default behavior",
                 platform.raw
             );
-            warn("RedundantTargetPlatform", message);
+            warn(platform.span, "RedundantTargetPlatform", message);
         }
         if let Some(constant) = constant_platform(platform, name) {
             let message =
                 format!("FROM --platform flag should not use constant value {constant:?}");
-            warn("FromPlatformFlagConstDisallowed", message);
+            warn(platform.span, "FromPlatformFlagConstDisallowed", message);
         }
     }
     warnings.extend(invalid_defaults(graph));
@@ -59,14 +58,26 @@ fn variables(word: &Word, scope: &Scope) -> (String, Vec<(String, Option<String>
     (word.expand(&lookup).unwrap_or_default(), asked.into_inner())
 }
 
-fn undeclared(graph: &Graph<'_>, from: &FromInstruction, declared: &BTreeSet<&str>) -> Vec<String> {
+fn undeclared(graph: &Graph<'_>, from: &FromInstruction) -> Vec<(String, Span)> {
+    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
+    let declared: Vec<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
     let words = std::iter::once(&from.image).chain(&from.platform);
     let asked = words.flat_map(|word| {
         let (_, asked) = variables(word, &graph.globals);
-        let plain = plain_uses(&word.raw);
-        asked.into_iter().filter(move |(name, value)| value.is_none() && plain.contains(&**name))
+        let asked = asked.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
+        asked.filter(|name| is_plain_use(&word.raw, name)).map(move |name| (name, word))
     });
-    asked.map(|(name, _)| name).filter(|name| !declared.contains(name.as_str())).collect()
+    let mut undeclared: Vec<(String, Span)> = Vec::new();
+    for (name, word) in asked {
+        if declared.contains(&name.as_str()) || undeclared.iter().any(|(it, _)| *it == name) {
+            continue;
+        }
+        let place = place_of_use(graph.dockerfile.source.slice(word.span), &name);
+        let start = word.span.start;
+        let span = place.map_or(word.span, |it| Span::new(start + it.start..start + it.end));
+        undeclared.push((name, span));
+    }
+    undeclared
 }
 
 /// `--platform=$TARGETPLATFORM`
@@ -99,7 +110,7 @@ fn invalid_defaults(graph: &Graph<'_>) -> Vec<Warning> {
                 "Default value for ARG {} results in empty or invalid base image name",
                 from.image.raw
             );
-            let span = from.span;
+            let span = from.image.span;
             warnings.push(Warning { rule: "InvalidDefaultArgInFrom", message, span });
         }
     }

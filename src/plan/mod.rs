@@ -14,14 +14,15 @@
 //! What the config and the history say is BuildKit's, to the letter. Rules A019 to A131 of the
 //! checklist that tests cite.
 
-mod budget;
 mod builtin;
+mod check;
 mod chmod;
 mod config;
 mod copy;
-mod csv;
+pub(crate) mod csv;
 mod error;
 mod expose;
+mod git;
 mod go_format;
 mod graph;
 mod history;
@@ -29,25 +30,36 @@ mod lint;
 mod lint_from;
 mod mount;
 mod onbuild;
+mod outline;
 mod reach;
+mod remote;
 mod run;
+mod run_mount;
+mod run_step;
 mod scope;
 mod signal;
 mod stage;
 mod step;
+mod targets;
 #[cfg(test)]
 mod testing;
 
 use std::collections::BTreeMap;
 
-use crate::dockerfile::Dockerfile;
+use crate::dockerfile::{Dockerfile, Instruction};
 use crate::plan::graph::Graph;
 use crate::plan::stage::{StageState, finish_target};
 
+pub use check::{Checked, ContextCopy, check};
 pub use error::{PlanError, PlanErrorKind};
 pub use expose::PortError;
-pub use mount::MountError;
+pub use git::{GitSource, GitUrlError};
+pub use mount::{MountError, parse_size};
+pub use outline::{Outline, OutlineArg, OutlineMount, outline};
+pub use remote::{ChecksumError, Remote, UrlSource};
+pub use run_step::*;
 pub use step::*;
+pub use targets::{Target, targets};
 
 /// The images whose configs the build of the target needs and that are not in `known` yet.
 ///
@@ -56,14 +68,29 @@ pub use step::*;
 ///
 /// # Errors
 ///
-/// Everything that is wrong with stages, targets and references, each at its line.
+/// Everything that is wrong with stages, targets and references, each at its line; and whatever is
+/// wrong with the target's instructions that no base image can change.
 pub fn missing_bases(
     dockerfile: &Dockerfile,
     options: &PlanOptions,
     known: &Bases,
 ) -> Result<Vec<MissingBase>, Vec<PlanError>> {
     let graph = Graph::new(dockerfile, options)?;
-    Ok(reach::walk(&graph, known)?.missing)
+    let missing = reach::walk(&graph, known)?.missing;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    let errors = check::sure_errors(&graph, known);
+    if errors.is_empty() { Ok(missing) } else { Err(errors) }
+}
+
+/// Whether the build of the target runs a command, as far as the Dockerfile alone can tell: the
+/// configs of base images may add to it (rule A096), or hold mistakes that end the build before.
+pub fn runs_command(dockerfile: &Dockerfile, options: &PlanOptions) -> bool {
+    let Ok(graph) = Graph::new(dockerfile, options) else { return false };
+    let Ok(reached) = reach::walk(&graph, &Bases::new()) else { return false };
+    let mut instructions = reached.stages.values().flatten().map(|planned| &planned.instruction);
+    instructions.any(|instruction| matches!(**instruction, Instruction::Run(_)))
 }
 
 /// Plans the build of the target.
@@ -99,9 +126,6 @@ pub fn plan(
             states.insert(*index, planned.state);
         }
         errors.extend(planned.errors);
-        if graph.budget.check().is_err() {
-            break;
-        }
     }
     if !errors.is_empty() {
         return Err(errors);

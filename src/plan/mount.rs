@@ -6,6 +6,7 @@
 use crate::dockerfile::{ExpandError, Word, nearest};
 use crate::plan::csv::{self, CsvError};
 use crate::plan::error::suggestion;
+use crate::plan::{Access, Sharing};
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARING: [&str; 3] = ["shared", "private", "locked"];
@@ -30,6 +31,9 @@ const KEYS: [&str; 19] = [
     "rw",
     "readwrite",
 ];
+
+/// Ours: BuildKit looks for the source in the new and empty cache when the command runs.
+const SOURCE_WITHOUT_FROM: &str = "cache mount with a source should have a from";
 
 /// What is wrong with the fields of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +114,9 @@ pub enum MountError {
     /// The mount would hide everything (rule A157).
     #[error("invalid mount target \"/\"")]
     RootTarget,
+    /// Fields that do not go together, in BuildKit's words.
+    #[error("{0}")]
+    Together(&'static str),
 }
 
 impl MountError {
@@ -122,6 +129,9 @@ impl MountError {
             }
             Self::RootTarget => Some("give the mount a target, such as target=/src".to_owned()),
             Self::UnknownType { .. } => Some(format!("the types are {}", TYPES.join(", "))),
+            Self::Together(SOURCE_WITHOUT_FROM) => {
+                Some("name the stage or image that the cache starts as: from=NAME".to_owned())
+            }
             _ => None,
         }
     }
@@ -142,9 +152,16 @@ pub(crate) struct Fields {
     pub(crate) writable: bool,
     /// `size` in bytes; 0 is none.
     pub(crate) size: u64,
-    sharing: Option<String>,
-    /// `mode`, `uid` and `gid`, where given.
-    file: Vec<&'static str>,
+    /// `id`; empty if it is not given.
+    pub(crate) id: String,
+    /// `required`
+    pub(crate) required: bool,
+    /// `env`
+    pub(crate) env: Option<String>,
+    /// `sharing`
+    pub(crate) sharing: Option<Sharing>,
+    /// `mode`, `uid` and `gid`
+    pub(crate) access: Access,
 }
 
 /// The value of `from`, if there is one: it takes no variables (rule A021).
@@ -175,7 +192,10 @@ pub(crate) fn parse(
             match field.to_lowercase().as_str() {
                 "readonly" | "ro" => writable = Some(false),
                 "readwrite" | "rw" => writable = Some(true),
-                "required" => fields.check_type("required", &["secret", "ssh"])?,
+                "required" => {
+                    fields.check_type("required", &["secret", "ssh"])?;
+                    fields.required = true;
+                }
                 _ => return Err(MountError::NoValue(field)),
             }
             continue;
@@ -201,21 +221,27 @@ impl Fields {
             "from" => self.from = value,
             "source" | "src" => self.source = value,
             "target" | "dst" | "destination" => self.target = value,
-            "id" => {}
-            "env" => self.check_type(key, &["secret"])?,
+            "id" => self.id = value,
+            "env" => {
+                self.check_type(key, &["secret"])?;
+                if value.is_empty() || value.contains('=') {
+                    return Err(MountError::BadValue { key: key.to_owned(), value });
+                }
+                self.env = Some(value);
+            }
             "required" => {
                 self.check_type(key, &["secret", "ssh"])?;
-                boolean(key, &value)?;
+                self.required = boolean(key, &value)?;
             }
             "size" => {
                 self.check_type(key, &["tmpfs"])?;
                 let bad = || MountError::BadValue { key: key.to_owned(), value: value.clone() };
-                self.size = bytes(&value).ok_or_else(bad)?;
+                self.size = parse_size(&value).ok_or_else(bad)?;
             }
             "sharing" => self.sharing = Some(sharing(value)?),
-            "mode" => self.file.push(number("mode", &value, 8)?),
-            "uid" => self.file.push(number("uid", &value, 10)?),
-            "gid" => self.file.push(number("gid", &value, 10)?),
+            "mode" => self.access.mode = Some(number(key, &value, 8)?),
+            "uid" => self.access.uid = Some(number(key, &value, 10)?),
+            "gid" => self.access.gid = Some(number(key, &value, 10)?),
             _ => {
                 let nearest = nearest(key, &KEYS).map(str::to_owned);
                 let (key, field) = (key.to_owned(), field.to_owned());
@@ -233,13 +259,30 @@ impl Fields {
     }
 
     fn validate(&self) -> Result<(), MountError> {
-        if let ("bind" | "tmpfs", Some(key)) = (self.kind.as_str(), self.file.first()) {
+        let kind = self.kind.as_str();
+        let Access { mode, uid, gid } = self.access;
+        let given = [("mode", mode), ("uid", uid), ("gid", gid)];
+        let given = given.into_iter().find_map(|(key, value)| value.map(|_| key));
+        if let ("bind" | "tmpfs", Some(key)) = (kind, given) {
             return Err(MountError::NoFile { key, kind: self.kind.clone() });
         }
-        if self.sharing.is_some() && self.kind != "cache" {
-            return Err(MountError::SharingOfOtherType(self.kind.clone()));
-        }
-        Ok(())
+        let together = match kind {
+            "secret" if !self.from.is_empty() => "secret mount should not have a from",
+            "secret" if self.sharing.is_some() => "secret mount should not define sharing",
+            "secret" if [&self.source, &self.target, &self.id].iter().all(|it| it.is_empty()) => {
+                "invalid secret mount. one of source, target required"
+            }
+            "secret" if !self.source.is_empty() && !self.id.is_empty() => {
+                "both source and id can't be set"
+            }
+            "ssh" if !self.source.is_empty() => "ssh does not support source",
+            "cache" if !self.source.is_empty() && self.from.is_empty() => SOURCE_WITHOUT_FROM,
+            _ if self.sharing.is_some() && kind != "cache" => {
+                return Err(MountError::SharingOfOtherType(self.kind.clone()));
+            }
+            _ => return Ok(()),
+        };
+        Err(MountError::Together(together))
     }
 }
 
@@ -252,13 +295,16 @@ fn mount_type(value: String) -> Result<String, MountError> {
     Err(MountError::UnknownType { kind: value, nearest })
 }
 
-fn sharing(value: String) -> Result<String, MountError> {
-    let sharing = value.to_lowercase();
-    if SHARING.contains(&sharing.as_str()) {
-        return Ok(sharing);
+fn sharing(value: String) -> Result<Sharing, MountError> {
+    match value.to_lowercase().as_str() {
+        "shared" => Ok(Sharing::Shared),
+        "private" => Ok(Sharing::Private),
+        "locked" => Ok(Sharing::Locked),
+        _ => {
+            let nearest = nearest(&value, &SHARING).map(str::to_owned);
+            Err(MountError::UnknownSharing { sharing: value, nearest })
+        }
     }
-    let nearest = nearest(&value, &SHARING).map(str::to_owned);
-    Err(MountError::UnknownSharing { sharing: value, nearest })
 }
 
 /// Go's `strconv.ParseBool`.
@@ -270,16 +316,17 @@ fn boolean(key: &str, value: &str) -> Result<bool, MountError> {
     }
 }
 
-/// Checks a number of 32 bits, and gives back its key.
-fn number(key: &'static str, value: &str, radix: u32) -> Result<&'static str, MountError> {
+/// A number of 32 bits.
+fn number(key: &str, value: &str, radix: u32) -> Result<u32, MountError> {
     match u32::from_str_radix(value, radix) {
-        Ok(_) if !value.starts_with('+') => Ok(key),
+        Ok(number) if !value.starts_with('+') => Ok(number),
         _ => Err(MountError::BadNumber { key: key.to_owned(), value: value.to_owned() }),
     }
 }
 
-/// A size such as `64k`, `1m` or `1.5GiB`, in powers of 1024.
-fn bytes(text: &str) -> Option<u64> {
+/// The number of bytes in a size such as `64k`, `1m` or `1.5GiB`, in powers of 1024; `None` if
+/// it is none.
+pub fn parse_size(text: &str) -> Option<u64> {
     let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit);
     let unit = unit.trim().to_ascii_lowercase();
@@ -338,7 +385,7 @@ mod tests {
 
     #[test]
     fn a157_sizes_are_in_powers_of_1024() {
-        let check = |text: &str, expected| assert_eq!(bytes(text), expected, "{text}");
+        let check = |text: &str, expected| assert_eq!(parse_size(text), expected, "{text}");
         check("100", Some(100));
         check("64k", Some(65536));
         check("1m", Some(1 << 20));
@@ -369,6 +416,14 @@ mod tests {
         check("type=secret,mode=rw", "invalid value rw for mode");
         check("mode=0400", "mode not allowed for \"bind\" type mounts");
         check("", "failed to parse csv mounts: EOF");
+        check("type=secret,from=a,id=b", "secret mount should not have a from");
+        check("type=secret,id=a,sharing=locked", "secret mount should not define sharing");
+        check("type=secret", "invalid secret mount. one of source, target required");
+        check("type=secret,id=a,source=b", "both source and id can't be set");
+        check("type=secret,id=a,env=", "invalid value for env: ");
+        check("type=ssh,source=b", "ssh does not support source");
+        check("type=ssh,sharing=locked", "invalid cache sharing set for ssh mount");
+        check("type=cache,source=/b,target=/c", "cache mount with a source should have a from");
     }
 
     #[test]

@@ -32,14 +32,24 @@ pub(crate) struct Reached<'a> {
 }
 
 /// Walks from the target to everything that it needs.
-pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &'a Bases) -> Result<Reached<'a>, Vec<PlanError>> {
+pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, Vec<PlanError>> {
+    let (reached, mut errors) = walk_from(graph, known, vec![graph.target]);
+    if errors.is_empty() {
+        return Ok(reached);
+    }
+    errors.sort_by_key(|error| error.span);
+    Err(errors)
+}
+
+/// The same from several stages, with what could be reached in spite of errors.
+pub(crate) fn walk_from<'a>(
+    graph: &Graph<'a>,
+    known: &Bases,
+    mut waiting: Vec<usize>,
+) -> (Reached<'a>, Vec<PlanError>) {
     let mut reached = Reached::default();
     let mut errors = Vec::new();
-    let mut waiting = vec![graph.target];
     while let Some(index) = waiting.pop() {
-        if graph.budget.check().is_err() {
-            break;
-        }
         if reached.stages.contains_key(&index) {
             continue;
         }
@@ -63,19 +73,15 @@ pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &'a Bases) -> Result<Reached<'a
         }
         reached.stages.insert(index, instructions);
     }
-    if !errors.is_empty() {
-        errors.sort_by_key(|error| error.span);
-        return Err(errors);
-    }
     sort_and_deduplicate(&mut reached.missing);
-    Ok(reached)
+    (reached, errors)
 }
 
 /// The triggers that run in a stage, and then its own instructions.
 fn instructions<'a>(
     graph: &Graph<'a>,
     node: &Node<'a>,
-    known: &'a Bases,
+    known: &Bases,
     errors: &mut Vec<PlanError>,
 ) -> Vec<Planned<'a>> {
     let span = node.stage.from.span;
@@ -89,11 +95,7 @@ fn instructions<'a>(
     }
     let mut planned = Vec::new();
     for trigger in triggers(graph, node, known) {
-        if let Err(kind) = graph.budget.spend(2 * trigger.len() + onbuild::INSTRUCTION) {
-            errors.push(kind.at(span));
-            return planned;
-        }
-        match onbuild::parse(trigger) {
+        match onbuild::parse(&trigger) {
             Ok(instruction) => planned.push(Planned {
                 instruction: Cow::Owned(instruction),
                 span,
@@ -111,15 +113,14 @@ fn instructions<'a>(
 }
 
 /// The triggers of what a stage starts from. Those of a stage's own parent are gone (rule A097).
-fn triggers<'a>(graph: &Graph<'a>, node: &Node<'_>, known: &'a Bases) -> Vec<&'a str> {
+fn triggers(graph: &Graph<'_>, node: &Node<'_>, known: &Bases) -> Vec<String> {
     match &node.base {
         Origin::Image(base) => {
-            let config = known.get(base).map(|config| &config.config);
-            config.map(|it| it.on_build.iter().map(String::as_str).collect()).unwrap_or_default()
+            known.get(base).map(|config| config.config.on_build.clone()).unwrap_or_default()
         }
         Origin::Stage(parent) => {
-            let text = |instruction: &'a Instruction| match instruction {
-                Instruction::OnBuild(it) => Some(it.text.as_str()),
+            let text = |instruction: &Instruction| match instruction {
+                Instruction::OnBuild(it) => Some(it.text.clone()),
                 _ => None,
             };
             graph.nodes[*parent].stage.instructions.iter().filter_map(text).collect()

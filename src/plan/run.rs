@@ -5,8 +5,7 @@ use crate::oci::ImagePath;
 use crate::plan::graph::Origin;
 use crate::plan::stage::{StagePlanner, id_of};
 use crate::plan::{
-    CopyFrom, MountError, MountKind, Network, PlanError, PlanErrorKind, RunMount, RunStep,
-    StepKind, builtin, history, mount,
+    CopyFrom, Network, PlanError, PlanErrorKind, RunStep, StepKind, builtin, history, run_mount,
 };
 
 /// Where heredocs that are programs of their own lie (rule A154).
@@ -15,8 +14,9 @@ const PIPES: &str = "/dev/pipes/";
 impl StagePlanner<'_> {
     /// `RUN`
     pub(crate) fn run(&mut self, it: &RunInstruction) -> Result<(), PlanError> {
-        let mounts = it.mounts.iter().map(|word| self.mount(word)).collect::<Result<_, _>>()?;
-        if let Some(security) = it.security.as_ref().filter(|it| it.value == "insecure") {
+        let mounts = self.mounts(&it.mounts)?;
+        let insecure = it.security.as_ref().filter(|it| it.value == "insecure");
+        if let Some(security) = insecure.filter(|_| !self.graph.options.allowed.insecure) {
             return Err(PlanErrorKind::NotAllowed("security.insecure").at(security.span));
         }
         if let Some(device) = it.devices.first() {
@@ -34,6 +34,7 @@ impl StagePlanner<'_> {
         {
             env.push(format!("SOURCE_DATE_EPOCH={}", epoch.seconds));
         }
+        env.extend(run_mount::agent_variable(&mounts, scope.get("SSH_AUTH_SOCK").is_some()));
         let proxy = builtin::proxy_environment(&self.graph.options.build_args, scope);
         let created_by = history::run(&args, &self.state.args, scope);
         let step = RunStep {
@@ -44,6 +45,8 @@ impl StagePlanner<'_> {
             cwd: self.cwd(),
             user: self.state.config.config.user.clone(),
             network,
+            insecure: insecure.is_some(),
+            settings: self.graph.options.run.clone(),
             pipes,
             mounts,
         };
@@ -78,43 +81,19 @@ impl StagePlanner<'_> {
         let Some(flag) = flag else { return Ok(self.graph.options.network) };
         match flag.value.as_str() {
             "none" => Ok(Network::None),
+            "host" if self.graph.options.allowed.network_host => Ok(Network::Host),
             "host" => Err(PlanErrorKind::NotAllowed("network.host").at(flag.span)),
             // `default`: the parser lets nothing else through.
             _ => Ok(self.graph.options.network),
         }
     }
 
-    fn mount(&self, word: &Word) -> Result<RunMount, PlanError> {
-        let fail = |kind: PlanErrorKind| kind.at(word.span);
-        let fields = mount::parse(word, &|value| self.expand_word(value))
-            .map_err(|error| fail(error.into()))?;
-        if matches!(fields.kind.as_str(), "cache" | "secret" | "ssh") {
-            let feature = format!("RUN --mount=type={}", fields.kind);
-            let alternative = "remove the mount; coracle 0.1 has bind and tmpfs mounts";
-            return Err(fail(PlanErrorKind::NotSupported { feature, alternative }));
-        }
-        let target = ImagePath::new(self.cwd()).join(&fields.target);
-        if target.is_root() {
-            return Err(fail(MountError::RootTarget.into()));
-        }
-        let kind = if fields.kind == "tmpfs" {
-            MountKind::Tmpfs { size: fields.size }
-        } else {
-            let from = match fields.from.as_str() {
-                "" => None,
-                name => Some(self.mount_origin(name, &target).map_err(fail)?),
-            };
-            MountKind::Bind {
-                from: self.copy_from(from.as_ref()),
-                source: ImagePath::new(&fields.source),
-                writable: fields.writable,
-            }
-        };
-        Ok(RunMount { span: self.place(word.span), kind, target })
-    }
-
     /// Stages can be mounted from only if they come before this one (rule A054).
-    fn mount_origin(&self, name: &str, target: &ImagePath) -> Result<Origin, PlanErrorKind> {
+    pub(crate) fn mount_origin(
+        &self,
+        name: &str,
+        target: &ImagePath,
+    ) -> Result<Origin, PlanErrorKind> {
         let origin = self.graph.mount_source(name)?;
         match origin {
             Origin::Stage(index) if index >= self.index => {
@@ -194,6 +173,7 @@ mod tests {
     }
 
     use crate::plan::testing::{PATH, Setup};
+    use crate::plan::{Allowed, MountKind};
 
     #[track_caller]
     fn check_args(text: &str, expected: &[&str]) {
@@ -281,9 +261,16 @@ mod tests {
         );
         check_error("RUN --network=host x", "network.host is not allowed");
         check_error("RUN --security=insecure x", "security.insecure is not allowed");
-        check_error(
-            "RUN --mount=type=cache,target=/c x",
-            "RUN --mount=type=cache is not supported",
-        );
+    }
+
+    #[test]
+    fn a160_what_the_command_line_allows_is_not_refused() {
+        let mut setup = Setup::default();
+        setup.options.allowed = Allowed { network_host: true, insecure: true };
+        setup.options.network = Network::None;
+        let text = "FROM busybox\nRUN --network=host --security=insecure x\nRUN y\n";
+        let runs = setup.runs(text);
+        assert_eq!((runs[0].network, runs[0].insecure), (Network::Host, true));
+        assert_eq!((runs[1].network, runs[1].insecure), (Network::None, false));
     }
 }

@@ -3,15 +3,15 @@
 //! The instructions themselves are in `config`, `run` and `copy`. Here is what they have in common:
 //! where a stage starts, how words are expanded, where an error is, and how history grows.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{ExpandError, Instruction, Span, Warning, Word};
 use crate::oci::{ContainerConfig, ImageConfig, Platform};
 use crate::plan::graph::{Graph, Origin};
-use crate::plan::history::{self, MakesLayer, entry};
+use crate::plan::history::{MakesLayer, entry};
 use crate::plan::reach::Planned;
-use crate::plan::scope::{Declared, Places, Scope, split_pair};
+use crate::plan::scope::{Scope, set_in_config, split_pair};
 use crate::plan::{
     Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, config,
     lint,
@@ -28,29 +28,15 @@ pub(crate) struct StageState {
     /// `ENV` and `ARG` in force.
     pub(crate) scope: Scope,
     /// Every `ARG` so far, with its value.
-    pub(crate) args: Declared,
-    /// Where the variables of the config's `Env` are.
-    pub(crate) env: Places,
+    pub(crate) args: Vec<(String, Option<String>)>,
     /// How many entries of the history come from a base image.
     pub(crate) inherited_history: usize,
     /// Whether this Dockerfile has set a working directory.
     pub(crate) workdir_set: bool,
     /// Whether the stage has a `CMD` of its own (rule A084).
     pub(crate) has_own_cmd: bool,
-}
-
-impl StageState {
-    /// About how many bytes it takes.
-    fn size(&self) -> usize {
-        let config = &self.config.config;
-        let history = self.config.history.iter();
-        let history = history.map(|it| it.created_by.as_ref().map_or(0, String::len));
-        let variables = self.scope.iter().map(|(name, value)| name.len() + value.len());
-        let labels = config.labels.iter().map(|(name, value)| name.len() + value.len());
-        let lists = [&config.env, &config.on_build].into_iter().flatten().map(String::len);
-        let sets = config.exposed_ports.keys().chain(config.volumes.keys()).map(String::len);
-        history.chain(variables).chain(labels).chain(lists).chain(sets).map(|it| it + 64).sum()
-    }
+    /// Whether the config of the image at the bottom is not known, but made up for a check.
+    pub(crate) base_is_unknown: bool,
 }
 
 /// The state in which a stage starts; `None` if its parent is not among `states`.
@@ -63,20 +49,14 @@ pub(crate) fn start(
     let mut state = match &graph.nodes[index].base {
         Origin::Scratch | Origin::Files(_) => scratch(&graph.target_platform),
         Origin::Image(base) => of_image(bases.get(base)?),
-        Origin::Stage(parent) => {
-            let parent = states.get(parent)?;
-            // The state of this stage, and the config in the plan.
-            graph.budget.note(2 * parent.size());
-            parent.clone()
-        }
+        Origin::Stage(parent) => states.get(parent)?.clone(),
     };
     state.has_own_cmd = false;
     let container = &mut state.config.config;
     // Triggers have become instructions of this stage (rules A063, A097).
     container.on_build.clear();
-    state.env = Places::of(&container.env);
-    if !state.env.contains("PATH") {
-        state.env.set(&mut container.env, "PATH", DEFAULT_PATH);
+    if !container.env.iter().any(|variable| split_pair(variable).0 == "PATH") {
+        set_in_config(&mut container.env, "PATH", DEFAULT_PATH);
     }
     // On top of the parent's scope: an ARG that hid an ENV there does so no longer (rule A044).
     for variable in &container.env {
@@ -149,7 +129,6 @@ pub(crate) fn plan_stage(
 ) -> Outcome {
     let node = &graph.nodes[index];
     let mut planner = StagePlanner::new(graph, index, ids, start);
-    planner.span = node.stage.from.span;
     planner.warnings.extend(lint::of_base(graph, node, &planner.state.config.platform));
     let mut errors = Vec::new();
     for planned in instructions {
@@ -161,14 +140,7 @@ pub(crate) fn plan_stage(
                 break;
             }
         }
-        if graph.budget.check().is_err() {
-            break;
-        }
         planner.warn_of_undefined();
-    }
-    if let Err(kind) = graph.budget.check() {
-        // Other errors are but consequences.
-        errors = vec![kind.at(planner.span)];
     }
     let StagePlanner { state, steps, warnings, .. } = planner;
     let stage = PlannedStage {
@@ -204,7 +176,7 @@ pub(crate) struct StagePlanner<'a> {
     pub(crate) span: Span,
     is_trigger: bool,
     steps: Vec<Step>,
-    undefined: RefCell<Vec<String>>,
+    undefined: RefCell<Vec<(String, Span)>>,
 }
 
 impl<'a> StagePlanner<'a> {
@@ -257,23 +229,16 @@ impl<'a> StagePlanner<'a> {
 
     /// The same, for those who know better where an error is.
     pub(crate) fn expand_word(&self, word: &Word) -> Result<String, ExpandError> {
-        word.expand(&self.lookup(word))
+        word.expand(&|name| self.lookup(word, name))
     }
 
-    /// The values of the variables that `word` mentions.
-    pub(crate) fn lookup<'w>(&'w self, word: &'w Word) -> impl Fn(&str) -> Option<String> + 'w {
-        let plain_uses = OnceCell::new();
-        move |name| {
-            let Some(value) = self.state.scope.get(name) else {
-                if plain_uses.get_or_init(|| lint::plain_uses(&word.raw)).contains(name) {
-                    self.undefined.borrow_mut().push(name.to_owned());
-                }
-                return None;
-            };
-            // Beyond the limit nothing grows any more; `plan_stage` sees it.
-            let affordable = self.graph.budget.spend(value.len()).is_ok();
-            Some(if affordable { value.to_owned() } else { String::new() })
+    /// The value of a variable that `word` mentions.
+    pub(crate) fn lookup(&self, word: &Word, name: &str) -> Option<String> {
+        let value = self.state.scope.get(name).map(str::to_owned);
+        if value.is_none() && lint::is_plain_use(&word.raw, name) {
+            self.undefined.borrow_mut().push((name.to_owned(), self.place_of_use(word, name)));
         }
+        value
     }
 
     /// Where a part of the instruction is. The parts of a trigger stand in no file.
@@ -288,16 +253,11 @@ impl<'a> StagePlanner<'a> {
 
     /// Adds an entry to the history for an instruction that changes the config alone.
     pub(crate) fn record(&mut self, created_by: String) {
-        self.graph.budget.note(created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::No));
     }
 
     /// Adds a step, and the entry in the history that its layer has.
     pub(crate) fn step(&mut self, created_by: String, title: &str, kind: StepKind) {
-        if let StepKind::Run(run) = &kind {
-            self.graph.budget.note(run.env.iter().map(String::len).sum());
-        }
-        self.graph.budget.note(2 * created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::Yes));
         let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
         self.steps.push(Step { span: self.span, title, kind });
@@ -305,7 +265,21 @@ impl<'a> StagePlanner<'a> {
 
     /// Adds a remark about the instruction at hand.
     pub(crate) fn warn(&mut self, rule: &'static str, message: String) {
-        self.warnings.push(Warning { rule, message, span: self.span });
+        self.warn_at(self.span, rule, message);
+    }
+
+    /// Adds a remark about a part of it.
+    pub(crate) fn warn_at(&mut self, span: Span, rule: &'static str, message: String) {
+        let span = if self.is_inside(span) { span } else { self.span };
+        self.warnings.push(Warning { rule, message, span });
+    }
+
+    fn place_of_use(&self, word: &Word, name: &str) -> Span {
+        let text = self.graph.dockerfile.source.slice(word.span);
+        match lint::place_of_use(text, name) {
+            Some(range) => Span::new(word.span.start + range.start..word.span.start + range.end),
+            None => word.span,
+        }
     }
 
     /// Errors are on the first line of their instruction, as in BuildKit: a word counts only if
@@ -313,19 +287,31 @@ impl<'a> StagePlanner<'a> {
     fn locate(&self, mut error: PlanError) -> PlanError {
         let source = &self.graph.dockerfile.source;
         let between = Span { start: self.span.start, end: error.span.start };
-        let inside = between.end >= self.span.start && error.span.end <= self.span.end;
-        if self.is_trigger || !inside || source.slice(between).contains('\n') {
+        if !self.is_inside(error.span) || source.slice(between).contains('\n') {
             error.span = self.span;
         }
         error
     }
 
+    /// Whether a span is a place in the instruction at hand, as it stands in the file.
+    fn is_inside(&self, span: Span) -> bool {
+        !self.is_trigger && span.start >= self.span.start && span.end <= self.span.end
+    }
+
     fn warn_of_undefined(&mut self) {
-        for name in std::mem::take(self.undefined.get_mut()) {
-            if !self.state.args.contains(&name) {
-                let message = lint::undefined(&name, &self.state.scope);
-                self.warn("UndefinedVar", message);
+        let mut told: Vec<String> = Vec::new();
+        for (name, span) in std::mem::take(self.undefined.get_mut()) {
+            let is_declared = self.state.args.iter().any(|(declared, _)| *declared == name);
+            let declared = self.state.args.iter().map(|(declared, _)| declared.as_str());
+            let known = self.state.scope.names().chain(declared).chain(self.graph.globals.names());
+            let known: Vec<&str> = known.collect();
+            let is_of_image = self.state.base_is_unknown && lint::may_be_of_image(&name, &known);
+            if is_declared || is_of_image || told.contains(&name) {
+                continue;
             }
+            let message = lint::undefined(&name, &known);
+            self.warn_at(span, "UndefinedVar", message);
+            told.push(name);
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{Span, Warning};
-use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
+use crate::oci::{ImageConfig, Platform, Reference, Timestamp};
+use crate::plan::{Allowed, Remote, RunMount, RunSettings};
 
 /// What the command line says about the build.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,10 @@ pub struct PlanOptions {
     pub named_contexts: BTreeMap<String, NamedContext>,
     /// `SOURCE_DATE_EPOCH`, which the environment of each `RUN` then has.
     pub source_date_epoch: Option<Timestamp>,
+    /// `--allow`.
+    pub allowed: Allowed,
+    /// `--add-host`, `--shm-size` and `--ulimit`.
+    pub run: RunSettings,
 }
 
 /// What a `--build-context` name stands for.
@@ -33,6 +38,8 @@ pub enum NamedContext {
     Image(Reference),
     /// Files: `build` knows where.
     Files,
+    /// No files at all: `docker-image://scratch`.
+    Scratch,
 }
 
 /// An image whose config, and perhaps layers, the build needs.
@@ -99,6 +106,13 @@ pub struct PlannedStage {
     pub inherited_history: usize,
 }
 
+impl PlannedStage {
+    /// Whether one of the steps from `index` on runs a command.
+    pub fn runs_from(&self, index: usize) -> bool {
+        self.steps[index..].iter().any(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+}
+
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
@@ -139,6 +153,17 @@ pub enum StepKind {
     Workdir(WorkdirStep),
 }
 
+impl StepKind {
+    /// Whether the step's layer does not depend on what lies below: a `--link` without `--chmod`
+    /// (rule A127).
+    pub fn is_linked(&self) -> bool {
+        match self {
+            Self::Copy(step) | Self::Add(AddStep { copy: step, .. }) => step.is_linked(),
+            Self::Run(_) | Self::Workdir(_) => false,
+        }
+    }
+}
+
 /// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunStep {
@@ -155,46 +180,16 @@ pub struct RunStep {
     pub user: String,
     /// What it may reach.
     pub network: Network,
+    /// `--security=insecure`: without the usual limits of the sandbox.
+    pub insecure: bool,
+    /// What the command line says about all commands.
+    pub settings: RunSettings,
     /// Files given to the command for the time it runs: heredocs with `#!` (rule A154).
     pub pipes: Vec<(String, String)>,
     /// `--mount`, in order.
     pub mounts: Vec<RunMount>,
     /// How BuildKit names the command in its error: `/bin/sh -c false` (rule A152).
     pub display: String,
-}
-
-/// One `RUN --mount`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunMount {
-    /// Where it was written.
-    pub span: Span,
-    /// `type`: `bind`, `cache`, `tmpfs`, `secret` or `ssh`.
-    pub kind: MountKind,
-    /// `target`, absolute.
-    pub target: ImagePath,
-}
-
-/// The kinds of `RUN --mount`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few of them, and boxes would hide what is in them"
-)]
-pub enum MountKind {
-    /// `type=bind`
-    Bind {
-        /// Where from.
-        from: CopyFrom,
-        /// Which path there.
-        source: ImagePath,
-        /// Whether writes work (they are discarded).
-        writable: bool,
-    },
-    /// `type=tmpfs`
-    Tmpfs {
-        /// Size limit in bytes; 0 is none.
-        size: u64,
-    },
 }
 
 /// Where files come from.
@@ -239,6 +234,14 @@ pub struct CopyStep {
     pub excludes: Vec<String>,
 }
 
+impl CopyStep {
+    /// Whether the layer does not depend on what lies below. A mode is applied to files that are
+    /// there, which makes `--link` with `--chmod` an ordinary copy (rule A127).
+    pub fn is_linked(&self) -> bool {
+        self.link && self.chmod.is_none()
+    }
+}
+
 /// One source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -251,6 +254,8 @@ pub enum Source {
         /// Its content.
         text: String,
     },
+    /// Something on another machine, whatever [`CopyStep::from`] says. Only `ADD` has these.
+    Remote(Remote),
 }
 
 /// `--chmod` (rule A126).
@@ -262,7 +267,7 @@ pub enum Chmod {
     Symbolic(String),
 }
 
-/// An `ADD` of local files: a copy in which archives are unpacked (rules A134 to A138).
+/// An `ADD`: a copy in which local archives are unpacked (rules A134 to A141).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddStep {
     /// The copy.

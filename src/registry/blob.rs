@@ -32,6 +32,8 @@ pub struct BlobStream<'a> {
     descriptor: Descriptor,
     subject: String,
     sources: VecDeque<Source>,
+    /// The registry, if nobody may be asked.
+    blocked: Option<String>,
     connection: Option<Response>,
     digester: Digester,
     /// How many bytes have been given out.
@@ -58,12 +60,16 @@ impl Client {
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> BlobStream<'_> {
         let urls = descriptor.urls.iter().filter(|_| descriptor.media_type.is_foreign());
         let elsewhere = urls.filter_map(|url| url.parse().ok()).map(Source::Elsewhere);
-        let registries = self.sources(reference).into_iter().map(Source::Registry);
+        // Nobody may be asked where the configuration says so, which `next` will tell.
+        let registries = self.sources(reference);
+        let blocked = registries.is_err().then(|| reference.registry().to_owned());
+        let registries = registries.unwrap_or_default().into_iter().map(Source::Registry);
         BlobStream {
             client: self,
             descriptor: descriptor.clone(),
             subject: reference.with_digest(descriptor.digest).to_string(),
             sources: elsewhere.chain(registries).collect(),
+            blocked,
             connection: None,
             digester: Digester::new(),
             offset: 0,
@@ -100,6 +106,14 @@ impl Client {
 }
 
 impl BlobStream<'_> {
+    /// Goes on behind the first `offset` bytes, which are here already and whose running hash is
+    /// `digester`. They count for the verification at the end.
+    #[must_use]
+    pub fn resumed(mut self, offset: u64, digester: Digester) -> Self {
+        (self.offset, self.broken_at, self.digester) = (offset, offset, digester);
+        self
+    }
+
     /// The next piece; `None` at the end, once size and digest have proved right.
     ///
     /// # Errors
@@ -107,6 +121,9 @@ impl BlobStream<'_> {
     /// Fails if nobody has the blob, what comes is something else, or connections break again and
     /// again.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        if let Some(host) = self.blocked.clone() {
+            return Err(RegistryError::Blocked { host, subject: self.subject.clone() });
+        }
         while !self.verified {
             if self.connection.is_none() {
                 if self.offset == self.descriptor.size {

@@ -14,14 +14,18 @@ use reqwest::{
     header::{HeaderMap, WARNING},
 };
 
-use crate::http::{Http, HttpConfig, HttpError, Request, Response, Retry, same_origin};
+use crate::http::{
+    CertificateDirectories, Http, HttpConfig, HttpError, Request, Response, Retry, same_origin,
+};
 use crate::oci::Reference;
 use crate::registry::answer::{Answer, warning_text};
 use crate::registry::credential::CredentialSources;
 use crate::registry::endpoint::{Endpoint, Mirror, Transport};
 use crate::registry::error::{Login, Misbehaviour, RegistryError};
 use crate::registry::host::Host;
+use crate::registry::registries::{Located, Registries};
 use crate::registry::scope::Scopes;
+use crate::registry::send::Chunks;
 
 /// The most that is read of the body of an error (rule B091).
 const MAX_ERROR: u64 = 64 * 1024;
@@ -31,7 +35,11 @@ const MAX_ERROR: u64 = 64 * 1024;
 pub struct Config {
     /// Hosts to ask before the registry itself, for pulls, in this order.
     pub mirrors: Vec<Mirror>,
-    /// Registries, as `host` or `host:port`, whose certificates are taken as they come, and that
+    /// What `registries.conf` and `--registry-map` say.
+    pub registries: Registries,
+    /// Where certificates for single hosts are.
+    pub certificates: CertificateDirectories,
+    /// Registries, as `host` or `host:port`, or `*` for all, whose certificates are taken as they come, and that
     /// may speak plain HTTP (rule B008).
     pub insecure: Vec<String>,
     /// Where credentials are kept.
@@ -40,6 +48,8 @@ pub struct Config {
     pub authorities: Vec<Vec<u8>>,
     /// When to try again.
     pub retry: Retry,
+    /// Which blobs are sent in pieces.
+    pub chunks: Chunks,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long nothing at all may move before an exchange is given up.
@@ -51,10 +61,13 @@ impl Default for Config {
         let http = HttpConfig::default();
         Self {
             mirrors: Vec::new(),
+            registries: Registries::default(),
+            certificates: http.certificates,
             insecure: Vec::new(),
             credentials: CredentialSources::default(),
             authorities: http.authorities,
             retry: http.retry,
+            chunks: Chunks::default(),
             connect_timeout: http.connect_timeout,
             idle_timeout: http.idle_timeout,
         }
@@ -66,6 +79,8 @@ impl Default for Config {
 pub struct Client {
     pub(crate) http: Http,
     mirrors: Vec<Mirror>,
+    registries: Registries,
+    pub(crate) chunks: Chunks,
     pub(crate) insecure: BTreeSet<String>,
     pub(crate) credentials: Arc<CredentialSources>,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
@@ -82,7 +97,7 @@ struct Warnings {
 }
 
 /// What a request is for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Call<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) scopes: Scopes,
@@ -109,10 +124,12 @@ impl Client {
     ///
     /// Fails if a certificate in `config` is not one.
     pub fn new(config: Config) -> Result<Self, RegistryError> {
-        let insecure: BTreeSet<String> = config.insecure.into_iter().collect();
+        let listed = config.registries.insecure();
+        let insecure: BTreeSet<String> = config.insecure.iter().cloned().chain(listed).collect();
         let http = HttpConfig {
             insecure: insecure.clone(),
             authorities: config.authorities,
+            certificates: config.certificates,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             retry: config.retry,
@@ -120,6 +137,8 @@ impl Client {
         Ok(Self {
             http: Http::new(http).map_err(|source| RegistryError::Setup { source })?,
             mirrors: config.mirrors,
+            registries: config.registries,
+            chunks: config.chunks,
             insecure,
             credentials: Arc::new(config.credentials),
             hosts: Mutex::default(),
@@ -141,17 +160,37 @@ impl Client {
         }
     }
 
-    /// The registry that `reference` names, mirrors apart.
-    pub(crate) fn registry(&self, reference: &Reference) -> Endpoint {
-        Endpoint::registry(reference, &self.insecure)
+    /// The registry that `reference` names, for what is written to it: mirrors and maps are for pulls
+    /// (rule B113).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the configuration blocks it (rule B114).
+    pub(crate) fn registry(&self, reference: &Reference) -> Result<Endpoint, RegistryError> {
+        if self.registries.blocks(reference) {
+            let (host, subject) = (reference.registry().to_owned(), reference.to_string());
+            return Err(RegistryError::Blocked { host, subject });
+        }
+        Ok(Endpoint::registry(reference, &self.insecure))
     }
 
     /// Who can be asked for what `reference` names, in order: mirrors, then the registry (B113).
-    pub(crate) fn sources(&self, reference: &Reference) -> Vec<Endpoint> {
-        let unreachable = locked(&self.unreachable);
+    ///
+    /// # Errors
+    ///
+    /// Fails if the configuration blocks it (rule B114).
+    pub(crate) fn sources(&self, reference: &Reference) -> Result<Vec<Endpoint>, RegistryError> {
+        let registry = self.registry(reference)?;
         let mirrors = self.mirrors.iter().filter_map(|it| it.endpoint(reference, &self.insecure));
-        let alive = mirrors.filter(|endpoint| !unreachable.contains(&endpoint.host));
-        alive.chain([self.registry(reference)]).collect()
+        let listed = self.registries.places(reference).map(|places| {
+            let place = |it: &Located| Endpoint::host(&it.host, &it.repository, &self.insecure);
+            places.iter().map(place).collect()
+        });
+        let mut listed: Vec<Endpoint> = listed.unwrap_or_else(|| vec![registry]);
+        let last = listed.pop().expect("the place itself is always the last");
+        let unreachable = locked(&self.unreachable);
+        let alive = mirrors.chain(listed).filter(|it| !unreachable.contains(&it.host));
+        Ok(alive.chain([last]).collect())
     }
 
     /// Decides whether the next source may be asked after `error` at `endpoint`: yes, or the error.
@@ -198,7 +237,12 @@ impl Client {
             Transport::Http => "http",
             Transport::HttpsThenHttp => self.host(endpoint).scheme().unwrap_or("https"),
         };
-        let url = endpoint.url(scheme, path);
+        let url = endpoint.url(scheme, path).map(|mut url| {
+            if let Some(namespace) = &endpoint.namespace {
+                url.query_pairs_mut().append_pair("ns", namespace);
+            }
+            url
+        });
         let url = url.ok_or_else(|| {
             let bad = Misbehaviour::BadUrl(format!("{scheme}://{}{path}", endpoint.host));
             call.misbehaved(bad)

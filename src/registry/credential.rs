@@ -1,7 +1,7 @@
 //! Where credentials are kept, and which of them are meant for a repository.
 //!
-//! The order is Podman's: what the environment holds, then the files in order; the first with a
-//! match wins. Within a file, a helper for the host, then a helper for all hosts, then the file's
+//! The order is Podman's: what the command line and the environment hold, then the files in order,
+//! then what a pipeline or a cloud has for us; the first with a match wins. Within a file, a helper for the host, then a helper for all hosts, then the file's
 //! own entries. The environment itself is read by `cli` alone. Rules B099 to B111.
 
 use std::{
@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use crate::registry::docker_config::{BadAuth, ConfigFile, store_key};
+use crate::registry::ambient::{Pipeline, cloud_helpers};
+use crate::registry::docker_config::{BadAuth, ConfigFile, canonical, store_key};
 use crate::registry::helper::{self, HELPER_LIMIT, HelperError};
 use crate::registry::secret::{Credential, Secret};
 
@@ -20,12 +21,18 @@ const LONGEST_FILE: u64 = 4 * 1024 * 1024;
 /// Where to look for credentials, and where to keep them.
 #[derive(Debug, Clone)]
 pub struct CredentialSources {
+    /// What the command line says (`--creds`), each for one host. Comes first.
+    pub given: Vec<(String, Credential)>,
     /// The value of `DOCKER_AUTH_CONFIG`: a whole config file. Comes first (rule B105).
     pub inline: Option<Secret>,
     /// Files in Docker's or Podman's format, in order. Those that do not exist are passed over.
     pub files: Vec<PathBuf>,
     /// The file that `login` and `logout` change. `None` where there is no home directory.
     pub docker_config: Option<PathBuf>,
+    /// What a pipeline gives its job. Comes after the files.
+    pub pipeline: Pipeline,
+    /// Whether the helpers of clouds are asked, last of all.
+    pub cloud_helpers: bool,
     /// How long a credential helper may take; it may be asking a person.
     pub helper_limit: Duration,
 }
@@ -45,6 +52,10 @@ pub struct Environment {
     pub xdg_config_home: Option<PathBuf>,
     /// `DOCKER_AUTH_CONFIG`
     pub docker_auth_config: Option<Secret>,
+    /// `--authfile`: in place of all files, and for `login` too.
+    pub authfile: Option<PathBuf>,
+    /// What pipelines set.
+    pub pipeline: Pipeline,
     /// The user's number, for `/run/containers/<uid>`.
     pub uid: u32,
 }
@@ -53,7 +64,15 @@ impl Default for CredentialSources {
     /// No credentials at all.
     fn default() -> Self {
         let helper_limit = HELPER_LIMIT;
-        Self { inline: None, files: Vec::new(), docker_config: None, helper_limit }
+        Self {
+            given: Vec::new(),
+            inline: None,
+            files: Vec::new(),
+            docker_config: None,
+            pipeline: Pipeline::default(),
+            cloud_helpers: false,
+            helper_limit,
+        }
     }
 }
 
@@ -72,7 +91,9 @@ impl CredentialSources {
             |directory| directory.join("containers/auth.json"),
         );
         let config = set(&environment.xdg_config_home).or_else(|| in_home(".config"));
-        let files = match set(&environment.registry_auth_file) {
+        let explicit = set(&environment.authfile);
+        let only = explicit.clone().or_else(|| set(&environment.registry_auth_file));
+        let files = match only {
             Some(only) => vec![only],
             None => [
                 Some(runtime),
@@ -84,9 +105,12 @@ impl CredentialSources {
             .collect(),
         };
         Self {
+            given: Vec::new(),
             inline: environment.docker_auth_config.clone().filter(|it| !it.reveal().is_empty()),
             files,
-            docker_config,
+            docker_config: explicit.or(docker_config),
+            pipeline: environment.pipeline.clone(),
+            cloud_helpers: true,
             helper_limit: HELPER_LIMIT,
         }
     }
@@ -104,6 +128,10 @@ impl CredentialSources {
         host: &str,
         repository: &str,
     ) -> Result<Option<Credential>, CredentialError> {
+        let given = self.given.iter().find(|(name, _)| canonical(name) == canonical(host));
+        if let Some((_, credential)) = given {
+            return Ok(Some(credential.clone()));
+        }
         if let Some(inline) = &self.inline {
             let path = Path::new("DOCKER_AUTH_CONFIG");
             let file = parse(path, inline.reveal().as_bytes())?;
@@ -118,7 +146,14 @@ impl CredentialSources {
                 return Ok(Some(credential));
             }
         }
-        Ok(None)
+        Ok(self.pipeline.lookup(host).or_else(|| self.ask_cloud(host)))
+    }
+
+    /// Asks the helpers of the cloud whose registry `host` is. Nobody has named them, so one that
+    /// is missing or fails is no error: the image may be for everybody.
+    fn ask_cloud(&self, host: &str) -> Option<Credential> {
+        let helpers = if self.cloud_helpers { cloud_helpers(host) } else { &[] };
+        helpers.iter().find_map(|name| helper::get(name, host, self.helper_limit).ok().flatten())
     }
 
     fn look_into(

@@ -31,6 +31,8 @@ pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     /// The repository, as this host knows it.
     pub(crate) repository: String,
+    /// The registry that a proxy is to be told it stands for (rule B116).
+    pub(crate) namespace: Option<String>,
 }
 
 impl Endpoint {
@@ -46,7 +48,7 @@ impl Endpoint {
         let host =
             if name == "docker.io" { "registry-1.docker.io".to_owned() } else { name.clone() };
         let transport = transport(&host, insecure);
-        Self { name, host, transport, repository: repository.to_owned() }
+        Self { name, host, transport, repository: repository.to_owned(), namespace: None }
     }
 
     /// The URL of `path`, which begins with `/`, by `scheme`. `None` if the host is not one.
@@ -68,7 +70,8 @@ impl Endpoint {
 }
 
 fn transport(host: &str, insecure: &BTreeSet<String>) -> Transport {
-    let listed = insecure.contains(host) || insecure.contains(without_port(host));
+    let listed =
+        insecure.contains("*") || insecure.contains(host) || insecure.contains(without_port(host));
     if listed || is_loopback(host) { Transport::HttpsThenHttp } else { Transport::Https }
 }
 
@@ -93,6 +96,8 @@ pub struct Mirror {
     scheme: Option<Scheme>,
     host: String,
     prefix: String,
+    /// It is a proxy for many registries, and must be told which one is meant (rule B116).
+    told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,13 +108,14 @@ enum Scheme {
 
 /// Why a text is not a mirror.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a mirror; write `REGISTRY=[http://|https://]HOST[:PORT][/PREFIX]`")]
+#[error("`{0}` is not a mirror; write `REGISTRY=[http://|https://]HOST[:PORT][/PREFIX][?ns]`")]
 pub struct ParseMirrorError(pub String);
 
 impl FromStr for Mirror {
     type Err = ParseMirrorError;
 
-    /// Reads `registry=host`; a host alone is a mirror of Docker Hub.
+    /// Reads `registry=host`; a host alone is a mirror of Docker Hub. With `?ns` at its end, the
+    /// mirror is told in each request which registry it stands for.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseMirrorError(text.to_owned());
         let (registry, location) = text.split_once('=').unwrap_or(("docker.io", text));
@@ -118,6 +124,10 @@ impl FromStr for Mirror {
             Some(("http", rest)) => (Some(Scheme::Http), rest),
             Some(("https", rest)) => (Some(Scheme::Https), rest),
             Some(_) => return Err(error()),
+        };
+        let (rest, told) = match rest.strip_suffix("?ns") {
+            Some(rest) => (rest, true),
+            None => (rest, false),
         };
         let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.trim_matches('/');
@@ -139,7 +149,7 @@ impl FromStr for Mirror {
             return Err(error());
         }
         let (registry, host) = (canonical(registry).to_owned(), host.to_owned());
-        Ok(Self { registry, scheme, host, prefix: prefix.to_owned() })
+        Ok(Self { registry, scheme, host, prefix: prefix.to_owned(), told })
     }
 }
 
@@ -163,7 +173,8 @@ impl Mirror {
             Some(Scheme::Https) => Transport::Https,
             None => endpoint.transport,
         };
-        Some(Endpoint { transport, ..endpoint })
+        let namespace = self.told.then(|| self.registry.clone());
+        Some(Endpoint { transport, namespace, ..endpoint })
     }
 }
 

@@ -53,6 +53,14 @@ pub enum RegistryError {
         /// What it said.
         answer: Answer,
     },
+    /// The configuration forbids to speak to it (rule B114).
+    #[error("`{subject}` is blocked by registries.conf")]
+    Blocked {
+        /// Which registry.
+        host: String,
+        /// What was asked for.
+        subject: String,
+    },
     /// There is no such thing.
     #[error("`{subject}` is not on {host}{answer}")]
     NotFound {
@@ -199,6 +207,9 @@ pub enum Misbehaviour {
     /// A name that cannot stand in a URL.
     #[error("`{0}` is not a URL")]
     BadUrl(String),
+    /// A list that is none (rules B062, B063).
+    #[error("the answer is not a list of {0}")]
+    NotAList(&'static str),
     /// Another part of a blob was sent than the one asked for (rule B057).
     #[error("asked for bytes from {offset}, got `{range}`")]
     BadRange {
@@ -262,6 +273,11 @@ impl RegistryError {
         matches!(self, Self::DigestMismatch { .. } | Self::SizeMismatch { .. })
     }
 
+    /// Whether the registry is there, but cannot answer just now.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+    }
+
     /// Whether the same may go well when it is begun anew (rules B080, B092).
     pub(crate) fn is_transient(&self) -> bool {
         match self {
@@ -278,7 +294,11 @@ fn rejected_hint(status: StatusCode, answer: &Answer) -> Option<String> {
         || answer.has_code("MANIFEST_INVALID")
         || answer.has_code("UNSUPPORTED");
     if dislikes_type {
-        return Some("the registry may not know OCI images: try `--format docker`".to_owned());
+        return Some(
+            "the registry may not know OCI images; an image with Docker's media types can be \
+             copied to it as it is"
+                .to_owned(),
+        );
     }
     (status == StatusCode::PAYLOAD_TOO_LARGE)
         .then(|| "the registry, or a proxy before it, limits the size of what is sent".to_owned())

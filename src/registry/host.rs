@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Instant,
 };
@@ -48,6 +48,7 @@ pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Grant>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     scheme: AtomicU8,
+    refuses_chunks: AtomicBool,
     learnt: Mutex<Learnt>,
 }
 
@@ -75,6 +76,16 @@ impl Host {
     pub(crate) fn set_scheme(&self, scheme: &str) {
         let value = if scheme == "http" { HTTP } else { HTTPS };
         self.scheme.store(value, Ordering::Relaxed);
+    }
+
+    /// Whether the host is known to take blobs whole only.
+    pub(crate) fn refuses_chunks(&self) -> bool {
+        self.refuses_chunks.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the host takes blobs whole only.
+    pub(crate) fn refuse_chunks(&self) {
+        self.refuses_chunks.store(true, Ordering::Relaxed);
     }
 
     /// What the host wants to see, if it has ever said so.

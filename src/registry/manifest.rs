@@ -14,6 +14,7 @@ use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Misbehaviour, RegistryError};
 use crate::registry::media::{self, MAX_MANIFEST, TypeError, manifest_type};
 use crate::registry::scope::Scopes;
+use crate::registry::subject;
 
 /// What a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Client {
     ///
     /// Fails if nobody has it, or if what comes is not what was asked for.
     pub async fn resolve(&self, reference: &Reference) -> Result<Resolved, RegistryError> {
-        let sources = self.sources(reference);
+        let sources = self.sources(reference)?;
         let count = sources.len();
         for (index, endpoint) in sources.iter().enumerate() {
             let call = pull_call(endpoint, reference.to_string(), index + 1 == count);
@@ -70,7 +71,7 @@ impl Client {
         descriptor: &Descriptor,
     ) -> Result<Vec<u8>, RegistryError> {
         let digest = descriptor.digest;
-        let sources = self.sources(reference);
+        let sources = self.sources(reference)?;
         let count = sources.len();
         for (index, endpoint) in sources.iter().enumerate() {
             let subject = reference.with_digest(digest).to_string();
@@ -97,7 +98,7 @@ impl Client {
         media_type: &MediaType,
         bytes: &[u8],
     ) -> Result<PutManifest, RegistryError> {
-        let endpoint = self.registry(target);
+        let endpoint = self.registry(target)?;
         let separator = if name.contains(':') { '@' } else { ':' };
         let call = Call {
             endpoint: &endpoint,
@@ -127,7 +128,15 @@ impl Client {
                 let other = Misbehaviour::OtherDigest { expected: digest, actual };
                 Err(call.misbehaved(other))
             }
-            _ => Ok(PutManifest::Written),
+            _ => {
+                // A registry that keeps the list itself says so with this header (rule B088).
+                let kept = response.header("oci-subject").is_some();
+                let referrer = subject::entry(media_type, bytes).filter(|_| !kept);
+                if let Some((subject, entry)) = referrer {
+                    self.note_referrer(target, &subject, entry).await?;
+                }
+                Ok(PutManifest::Written)
+            }
         }
     }
 
@@ -152,7 +161,7 @@ impl Client {
     }
 
     /// Reads a manifest by its name, and checks that it is `expected`.
-    async fn get(
+    pub(crate) async fn get(
         &self,
         call: &Call<'_>,
         name: &str,

@@ -10,6 +10,7 @@
 //! Specs: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>,
 //! <https://github.com/distribution/distribution/tree/main/docs/content/spec/auth>.
 
+mod ambient;
 mod answer;
 mod auth;
 mod blob;
@@ -21,17 +22,23 @@ mod endpoint;
 mod error;
 mod helper;
 mod host;
+mod listing;
 mod login;
 mod manifest;
 mod media;
+mod preflight;
+mod registries;
 mod scope;
 mod secret;
+mod send;
+mod subject;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod upload;
 
-pub use crate::http::{FileBody, HttpError, Retry};
+pub use crate::http::{CertificateDirectories, FileBody, HttpError, Retry};
+pub use crate::registry::ambient::Pipeline;
 pub use crate::registry::answer::{Answer, ServerError};
 pub use crate::registry::blob::BlobStream;
 pub use crate::registry::challenge::{BearerChallenge, Challenge};
@@ -43,5 +50,7 @@ pub use crate::registry::helper::HelperError;
 pub use crate::registry::login::{Keeper, login, logout};
 pub use crate::registry::manifest::{PutManifest, Resolved};
 pub use crate::registry::media::{MAX_MANIFEST, manifest_type};
+pub use crate::registry::registries::{Registries, RegistriesError};
 pub use crate::registry::secret::{Credential, Secret};
+pub use crate::registry::send::Chunks;
 pub use crate::registry::upload::{Offer, Session};

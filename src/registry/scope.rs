@@ -26,6 +26,11 @@ impl Scopes {
         Self(vec![format!("repository:{repository}:pull,push")])
     }
 
+    /// To remove from `repository`.
+    pub(crate) fn delete(repository: &str) -> Self {
+        Self(vec![format!("repository:{repository}:delete,pull")])
+    }
+
     /// Besides, to read from `repository` (rule B037).
     pub(crate) fn and_pull(mut self, repository: &str) -> Self {
         self.0.push(format!("repository:{repository}:pull"));
@@ -71,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b032_a_demanded_scope_goes_first_unless_it_is_covered() {
+    fn b032_b036_a_demanded_scope_goes_first_unless_it_is_covered() {
         let check = |ours: &Scopes, demanded: &str, expected: &[&str]| {
             let all = ours.and_demanded(Some(demanded));
             assert_eq!(all.iter().collect::<Vec<_>>(), expected, "{demanded}");
@@ -85,6 +90,8 @@ mod tests {
             "repository:a:pull,push  registry:catalog:*",
             &["repository:a:pull,push", "registry:catalog:*", "repository:a:pull"],
         );
+        let port = Scopes::pull("h:5000/a");
+        check(&port, "repository:h:5000/a:pull", &["repository:h:5000/a:pull"]);
         check(&push, "nonsense", &["nonsense", "repository:a/b:pull,push"]);
     }
 

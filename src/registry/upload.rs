@@ -1,41 +1,52 @@
-//! Blobs on their way out: not at all if they are there, mounted if a neighbour has them, else sent
-//! whole from a file.
+//! Blobs that are offered: there already, mounted from a neighbour, or wanted. And the sessions by
+//! which they are sent: begun, found again, abandoned.
 //!
-//! One POST and one PUT, never in chunks: registries disagree about those more than about anything
-//! else (B075 to B077). A PUT that breaks begins a new session, since how much of the old one
-//! survived is told by few registries reliably. Rules B065 to B081.
+//! `send` moves the bytes. Rules B065 to B072 and B079.
 
-use reqwest::{
-    Method, StatusCode, Url,
-    header::{CONTENT_TYPE, HeaderValue},
-};
+use reqwest::{Method, StatusCode, Url};
 
-use crate::http::{Body, FileBody, Follow, Place, Refused, Request, Response, check_private};
+use crate::http::{self, Follow, Refused, Request, Response, check_private};
 use crate::http::{resolve, same_origin};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::registry::client::{Call, Client, Patience};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Misbehaviour, RegistryError};
 use crate::registry::scope::Scopes;
+use crate::registry::send::Place;
+
+/// So many repositories are asked for a blob before it is sent.
+const MOST_NEIGHBOURS: usize = 2;
 
 /// What a registry says to a blob that it is offered.
 #[derive(Debug)]
 pub enum Offer {
     /// It has it.
     Existing,
-    /// It has taken it over from the other repository.
-    Mounted,
+    /// It has taken it over from this other repository.
+    Mounted(String),
     /// It wants it. Hand this to [`Client::upload`].
     Wanted(Session),
 }
 
-/// An upload that may have begun already: a mount that failed leaves one (rule B066).
-#[derive(Debug)]
-pub struct Session(Option<Url>);
+/// An upload that may have begun already: a mount that failed leaves one (rule B066), and so does a
+/// process that was killed.
+#[derive(Debug, Default)]
+pub struct Session {
+    pub(crate) begun: Option<Url>,
+    pub(crate) earlier: Option<Url>,
+}
+
+impl Session {
+    /// Goes on where an earlier upload was noted to be, if the registry still knows of it.
+    #[must_use]
+    pub fn or_earlier(self, noted: &str) -> Self {
+        Self { earlier: noted.parse().ok(), ..self }
+    }
+}
 
 impl Client {
     /// Offers a blob to the repository of `target`: perhaps it is there, perhaps it can be mounted
-    /// from the repository of `from`, which must be on the same registry.
+    /// from one of the repositories of `from`: those on the same registry are tried, two at most.
     ///
     /// A mount that fails is no error: the blob can be sent.
     ///
@@ -46,60 +57,34 @@ impl Client {
         &self,
         target: &Reference,
         blob: &Descriptor,
-        from: Option<&Reference>,
+        from: &[Reference],
     ) -> Result<Offer, RegistryError> {
-        let endpoint = self.registry(target);
+        let endpoint = self.registry(target)?;
         let call = push_call(&endpoint, blob);
         if self.has_blob(&call, blob).await? {
             return Ok(Offer::Existing);
         }
-        match from.filter(|from| is_neighbour(from, target)) {
-            Some(from) => Ok(self.mount(&endpoint, blob, from).await),
-            None => Ok(Offer::Wanted(Session(None))),
-        }
-    }
-
-    /// Sends a blob that the registry wants.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the registry refuses it, or connections break again and again.
-    pub async fn upload(
-        &self,
-        target: &Reference,
-        blob: &Descriptor,
-        content: &FileBody,
-        session: Session,
-    ) -> Result<(), RegistryError> {
-        let endpoint = self.registry(target);
-        let call = push_call(&endpoint, blob);
-        let retry = self.http.retry();
-        let mut location = session.0;
-        for attempt in 0.. {
-            let to = match location.take() {
-                Some(location) => location,
-                None => self.begin_upload(&call).await?,
-            };
-            let error = match self.send_blob(&call, blob, content, &to).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if !retry.allows(attempt + 1) || !is_restartable(&error) {
-                if !matches!(error, RegistryError::Unreachable { .. }) {
-                    self.abandon(&call, &to).await;
+        let mut session = Session::default();
+        let neighbours = from.iter().filter(|from| is_neighbour(from, target));
+        for from in neighbours.take(MOST_NEIGHBOURS) {
+            match self.mount(&endpoint, blob, from).await {
+                Offer::Wanted(Session { begun: Some(begun), .. }) => {
+                    if let Some(earlier) = session.begun.replace(begun) {
+                        self.abandon(&call, &earlier).await;
+                    }
                 }
-                return Err(error);
-            }
-            tokio::time::sleep(retry.delay(attempt)).await;
-            // All of it may have arrived, and only the answer been lost.
-            if self.has_blob(&call, blob).await? {
-                return Ok(());
+                Offer::Wanted(_) => {}
+                offer => return Ok(offer),
             }
         }
-        unreachable!("the number of attempts is finite")
+        Ok(Offer::Wanted(session))
     }
 
-    async fn has_blob(&self, call: &Call<'_>, blob: &Descriptor) -> Result<bool, RegistryError> {
+    pub(crate) async fn has_blob(
+        &self,
+        call: &Call<'_>,
+        blob: &Descriptor,
+    ) -> Result<bool, RegistryError> {
         let path = call.endpoint.path(&format!("blobs/{}", blob.digest));
         // Storage on plain HTTP behind the registry: the worst it can do is to make us send a blob,
         // or a manifest that the registry then refuses.
@@ -122,61 +107,40 @@ impl Client {
         };
         let path = endpoint.path(&format!("blobs/uploads/?mount={}&from={source}", blob.digest));
         let Ok(request) = self.request(&call, Method::POST, &path) else {
-            return Offer::Wanted(Session(None));
+            return Offer::Wanted(Session::default());
         };
         // Whatever goes wrong: the token server may not give out two scopes, the registry may not
         // know mounting or may answer it with any status. The upload does not depend on it (B066).
         match self.call(&call, request).await {
-            Ok(response) if response.status() == StatusCode::CREATED => Offer::Mounted,
-            Ok(response) if response.status() == StatusCode::ACCEPTED => {
-                Offer::Wanted(Session(location(&call, &response).ok()))
+            Ok(response) if response.status() == StatusCode::CREATED => {
+                Offer::Mounted(source.to_owned())
             }
-            _ => Offer::Wanted(Session(None)),
+            Ok(response) if response.status() == StatusCode::ACCEPTED => {
+                Offer::Wanted(Session { begun: location(&call, &response).ok(), earlier: None })
+            }
+            _ => Offer::Wanted(Session::default()),
         }
     }
 
     /// Begins a session, and says where it goes on.
-    async fn begin_upload(&self, call: &Call<'_>) -> Result<Url, RegistryError> {
+    pub(crate) async fn begin_upload(&self, call: &Call<'_>) -> Result<Place, RegistryError> {
         let request = self.request(call, Method::POST, &call.endpoint.path("blobs/uploads/"))?;
         let response = self.call(call, request).await?;
         if !matches!(response.status().as_u16(), 200..=202 | 204) {
             return Err(self.failure(call, response).await);
         }
-        location(call, &response)
-    }
-
-    async fn send_blob(
-        &self,
-        call: &Call<'_>,
-        blob: &Descriptor,
-        content: &FileBody,
-        to: &Url,
-    ) -> Result<(), RegistryError> {
-        let once = Call { scopes: call.scopes.clone(), ..push_call(call.endpoint, blob) };
-        let once = Call { patience: Patience::Once, ..once };
-        let request = Request::new(Method::PUT, with_digest(to, &blob.digest))
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
-            .body(Body::File(content.clone()));
-        let response = if self.is_ours(call, to)? {
-            self.call(&once, request).await?
-        } else {
-            // Signed storage: its URL is the proof, and ours would be refused (rule B070).
-            let sent = self.send(&request, self.http.retry(), Patience::Once).await;
-            sent.map_err(|source| call.unreachable(source))?
-        };
-        if matches!(response.status().as_u16(), 200..=202 | 204) {
-            return Ok(());
-        }
-        Err(self.failure(call, response).await)
+        let smallest =
+            response.header("oci-chunk-min-length").and_then(|it| it.trim().parse().ok());
+        Ok(Place { to: location(call, &response)?, offset: 0, smallest: smallest.unwrap_or(0) })
     }
 
     /// Whether a URL belongs to the registry itself.
-    fn is_ours(&self, call: &Call<'_>, url: &Url) -> Result<bool, RegistryError> {
+    pub(crate) fn is_ours(&self, call: &Call<'_>, url: &Url) -> Result<bool, RegistryError> {
         Ok(same_origin(&self.request(call, Method::GET, "/v2/")?.url, url))
     }
 
     /// Tells the registry that a session is over. Nothing depends on it (rule B079).
-    async fn abandon(&self, call: &Call<'_>, session: &Url) {
+    pub(crate) async fn abandon(&self, call: &Call<'_>, session: &Url) {
         if !self.is_ours(call, session).unwrap_or(false) {
             return;
         }
@@ -188,7 +152,7 @@ impl Client {
     }
 }
 
-fn push_call<'a>(endpoint: &'a Endpoint, blob: &Descriptor) -> Call<'a> {
+pub(crate) fn push_call<'a>(endpoint: &'a Endpoint, blob: &Descriptor) -> Call<'a> {
     Call {
         endpoint,
         scopes: Scopes::push(&endpoint.repository),
@@ -202,22 +166,8 @@ fn is_neighbour(from: &Reference, target: &Reference) -> bool {
     from.registry() == target.registry() && from.repository() != target.repository()
 }
 
-/// Whether a new session may do what this one did not.
-fn is_restartable(error: &RegistryError) -> bool {
-    match error {
-        // The session is lost (rule B078).
-        RegistryError::NotFound { .. } => true,
-        RegistryError::Rejected { status, answer, .. } => {
-            *status == StatusCode::RANGE_NOT_SATISFIABLE
-                || answer.has_code("BLOB_UPLOAD_INVALID")
-                || answer.has_code("BLOB_UPLOAD_UNKNOWN")
-        }
-        other => other.is_transient(),
-    }
-}
-
 /// Where an upload goes on, according to `response`.
-fn location(call: &Call<'_>, response: &Response) -> Result<Url, RegistryError> {
+pub(crate) fn location(call: &Call<'_>, response: &Response) -> Result<Url, RegistryError> {
     let header = response.headers().get("location");
     let header = header.ok_or_else(|| call.misbehaved(Misbehaviour::NoLocation))?;
     let text = String::from_utf8_lossy(header.as_bytes());
@@ -232,7 +182,7 @@ fn session_url(answered: &Url, location: &str) -> Result<Url, Refused> {
         // A registry that does not know of the TLS proxy before it means itself.
         let is_itself = url.host_str() == answered.host_str() && url.port() == answered.port();
         if !is_itself || url.set_scheme("https").is_err() {
-            return Err(Refused::Downgrade(Place::of(&url)));
+            return Err(Refused::Downgrade(http::Place::of(&url)));
         }
     }
     check_private(answered, &url)?;
@@ -240,7 +190,7 @@ fn session_url(answered: &Url, location: &str) -> Result<Url, Refused> {
 }
 
 /// Adds the digest to a session's URL, and leaves the rest as it is: it may be signed (B069).
-fn with_digest(session: &Url, digest: &Digest) -> Url {
+pub(crate) fn with_digest(session: &Url, digest: &Digest) -> Url {
     let mut url = session.clone();
     let added = format!("digest=sha256%3A{}", digest.hex());
     let query = match session.query() {

@@ -1,4 +1,5 @@
-//! What a spec asks to be mounted: host files, other stages' layers, temporary file systems.
+//! What a spec asks to be mounted: host files, other stages' layers, temporary file systems, files
+//! in memory.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,7 +13,7 @@ use crate::sandbox::filesystem::{READ_ONLY, attach, clone_of, clone_of_host, fin
 use crate::sandbox::mountpoint::{MountPoints, Shape};
 use crate::sandbox::overlay::{Overlay, Scaffold};
 use crate::sandbox::protocol::Order;
-use crate::sandbox::{Bind, TreeBind, root};
+use crate::sandbox::{Bind, MemoryFile, TreeBind, memory, root};
 use crate::sys::mount::set_attributes;
 
 /// One thing to mount.
@@ -20,6 +21,7 @@ enum Wanted<'a> {
     Bind(&'a Bind),
     Tree(&'a TreeBind),
     Temporary(&'a Path, u64),
+    Memory(&'a MemoryFile),
 }
 
 impl Wanted<'_> {
@@ -28,6 +30,7 @@ impl Wanted<'_> {
             Self::Bind(bind) => &bind.target,
             Self::Tree(tree) => &tree.target,
             Self::Temporary(target, _) => target,
+            Self::Memory(file) => &file.target,
         }
     }
 }
@@ -45,6 +48,7 @@ pub(super) fn mount(
         .map(|(target, size)| Wanted::Temporary(target, *size))
         .chain(spec.trees.iter().map(Wanted::Tree))
         .chain(spec.binds.iter().map(Wanted::Bind))
+        .chain(spec.memory_files.iter().map(Wanted::Memory))
         .collect();
     wanted.sort_by_key(|wanted| wanted.target().components().count());
     for (number, wanted) in wanted.iter().enumerate() {
@@ -54,6 +58,8 @@ pub(super) fn mount(
             Wanted::Temporary(target, size) => {
                 temporary(*size).to(format!("make a tmpfs for `{}`", target.display()))?
             }
+            Wanted::Memory(file) => memory::mount(file, scaffold, number)
+                .to(format!("make a file in memory for `{}`", file.target.display()))?,
         };
         let action = || format!("mount on `{}`", wanted.target().display());
         let shape = shape_of(&mount).to(action())?;

@@ -1,4 +1,5 @@
-//! The capabilities of a step: Docker's default fourteen, and none for an ordinary user.
+//! The capabilities of a step: Docker's default fourteen, and none for an ordinary user; or all that
+//! there are, where the step is to be insecure (rule A160).
 //!
 //! The bounding set keeps the fourteen for everyone, so that a setuid program gets them; nothing
 //! is inheritable or ambient.
@@ -42,16 +43,20 @@ pub(super) fn limit() -> io::Result<()> {
 }
 
 /// The sets that a process of the user `uid` starts with.
-pub(super) fn of_user(uid: u32) -> CapabilitySets {
-    let held = if uid == 0 { KEPT } else { CapabilitySet::empty() };
+pub(super) fn of_user(uid: u32, insecure: bool) -> CapabilitySets {
+    let held = match (uid, insecure) {
+        (0, true) => CapabilitySet::all(),
+        (0, false) => KEPT,
+        _ => CapabilitySet::empty(),
+    };
     CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() }
 }
 
 /// Gives this process the capabilities of the user `uid`, out of those it holds.
-pub(super) fn apply(uid: u32) -> io::Result<()> {
+pub(super) fn apply(uid: u32, insecure: bool) -> io::Result<()> {
     let held = rustix::thread::capabilities(None)?.permitted;
-    let sets = of_user(uid);
-    // In a surrounding container some of the fourteen may be gone already.
+    let sets = of_user(uid, insecure);
+    // In a surrounding container some of them may be gone already.
     let sets = CapabilitySets {
         effective: sets.effective & held,
         permitted: sets.permitted & held,
@@ -67,13 +72,13 @@ mod tests {
     #[test]
     fn root_has_dockers_fourteen() {
         assert_eq!(KEPT.bits(), 0xa804_25fb);
-        assert_eq!(of_user(0).effective, KEPT);
-        assert!(of_user(0).inheritable.is_empty());
+        assert_eq!(of_user(0, false).effective, KEPT);
+        assert!(of_user(0, false).inheritable.is_empty());
     }
 
     #[test]
     fn a104_an_ordinary_user_has_none() {
-        assert!(of_user(1000).permitted.is_empty());
-        assert!(of_user(1000).effective.is_empty());
+        assert!(of_user(1000, false).permitted.is_empty());
+        assert!(of_user(1000, true).effective.is_empty());
     }
 }

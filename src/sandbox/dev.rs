@@ -27,8 +27,8 @@ const LINKS: [(&str, &str); 6] = [
 /// The group `tty`, to which terminals belong.
 const GROUP_OF_TERMINALS: (&str, &str) = ("gid", "5");
 
-/// Mounts `/dev` and what is in it.
-pub(super) fn mount(points: &mut MountPoints) -> Result<(), Failure> {
+/// Mounts `/dev` and what is in it; `/dev/shm` may grow to `shm_size` bytes.
+pub(super) fn mount(points: &mut MountPoints, shm_size: u64) -> Result<(), Failure> {
     let at = points.get(Path::new("/dev"), Shape::Directory).to("make `/dev`")?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("mode", "755"), ("size", "65536k")];
@@ -41,7 +41,7 @@ pub(super) fn mount(points: &mut MountPoints) -> Result<(), Failure> {
         symlinkat(target, &dev, name).to(format!("make the link `/dev/{name}`"))?;
     }
     attach_new(&dev, "pts", terminals()).to("mount `/dev/pts`")?;
-    let shared = new("tmpfs", &[("mode", "1777"), ("size", "65536k")], INERT);
+    let shared = new("tmpfs", &[("mode", "1777"), ("size", &shm_size.to_string())], INERT);
     attach_new(&dev, "shm", shared).to("mount `/dev/shm`")?;
     // A kernel may have been built without message queues; hardly a program uses them.
     if let Ok(queues) = new("mqueue", &[], INERT) {

@@ -21,7 +21,7 @@ use rustix::thread::UnshareFlags;
 use crate::sandbox::idmap::{IdMap, lent, name_of};
 use crate::sandbox::{EnterError, OneId, Refusal, Sandbox, filesystem};
 use crate::sys::namespace::unshare;
-use crate::sys::process::{Fork, exit_now, fork, fork_with, require_one_thread};
+use crate::sys::process::{Fork, await_one_thread, exit_now, fork, fork_with};
 
 /// How the process outside ends: the maps are written.
 const WRITTEN: i32 = 0;
@@ -38,7 +38,7 @@ pub(super) fn set_umask() {
 /// Gets this process into a position to run steps: as root of a user namespace, if it is not
 /// root already. Sets the umask to 022.
 ///
-/// Call it before any thread is started. If the machine refuses, the process is as it was, and can
+/// Call it before any thread is started, or after all have ended. If the machine refuses, the process is as it was, and can
 /// do everything but run steps.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub(super) fn set_umask() {
 /// namespaces.
 pub fn enter() -> Result<Sandbox, EnterError> {
     set_umask();
-    require_one_thread().map_err(EnterError::Threads)?;
+    await_one_thread().map_err(EnterError::Threads)?;
     let uid = rustix::process::geteuid().as_raw();
     if uid == 0 && try_to_mount(UnshareFlags::empty())?.is_ok() {
         return Ok(Sandbox::here(None, None));

@@ -22,6 +22,16 @@ pub enum Identity {
     Single,
 }
 
+impl Identity {
+    /// What this process is without entering anything: `None` for an ordinary user, and for the
+    /// root of a user namespace that others have made.
+    pub fn of_machine_root() -> Option<Self> {
+        let is_first = fs::read_link("/proc/self/ns/user")
+            .is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
+        (is_first && rustix::process::geteuid().is_root()).then_some(Self::Root)
+    }
+}
+
 /// Why an ordinary user's namespace has one id only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OneId {

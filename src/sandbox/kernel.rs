@@ -9,7 +9,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, fstat};
+use rustix::mount::MountAttrFlags;
 
+use crate::sandbox::Spec;
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::filesystem::{INERT, READ_ONLY, attach, clone_of, clone_of_host, find, new};
 use crate::sandbox::mountpoint::{MountPoints, Shape};
@@ -34,8 +36,8 @@ const MASKED_IN_SYS: [&str; 2] = ["devices/virtual/powercap", "firmware"];
 const OLD_PROC: &[u8] = b"coracle: this place masks /proc, so the step sees the one from outside, \
     with the process numbers from outside\n";
 
-/// Mounts `/proc`: that of this process's own process namespace.
-pub(super) fn mount_proc(points: &mut MountPoints) -> Result<(), Failure> {
+/// Mounts `/proc`: that of this process's own process namespace. All of it, if `insecure`.
+pub(super) fn mount_proc(points: &mut MountPoints, insecure: bool) -> Result<(), Failure> {
     let at = points.get(Path::new("/proc"), Shape::Directory).to("make `/proc`")?;
     let proc = match new("proc", &[], INERT) {
         // The kernel allows a new one only if nothing is mounted over the old one, so not in a
@@ -48,6 +50,9 @@ pub(super) fn mount_proc(points: &mut MountPoints) -> Result<(), Failure> {
     }
     .to("mount `/proc`")?;
     attach(&proc, &at).to("mount `/proc`")?;
+    if insecure {
+        return Ok(());
+    }
     for name in MASKED_IN_PROC {
         mask(proc.as_fd(), name).to(format!("mask `/proc/{name}`"))?;
     }
@@ -57,19 +62,23 @@ pub(super) fn mount_proc(points: &mut MountPoints) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Mounts `/sys`, read-only.
-pub(super) fn mount_sys(points: &mut MountPoints, host_network: bool) -> Result<(), Failure> {
+/// Mounts `/sys`, read-only unless the spec is insecure.
+pub(super) fn mount_sys(points: &mut MountPoints, spec: &Spec) -> Result<(), Failure> {
+    let attributes = if spec.insecure { INERT } else { INERT | READ_ONLY };
     let at = points.get(Path::new("/sys"), Shape::Directory).to("make `/sys`")?;
     // A new one shows the network of this process; the kernel allows it to whoever owns that.
-    let fresh = if host_network { None } else { new("sysfs", &[], INERT | READ_ONLY).ok() };
+    let fresh = if spec.host_network { None } else { new("sysfs", &[], attributes).ok() };
     let is_fresh = fresh.is_some();
     let sys = match fresh {
         Some(sys) => sys,
-        None => old_sys().to("mount `/sys`")?,
+        None => old_sys(attributes).to("mount `/sys`")?,
     };
     attach(&sys, &at).to("mount `/sys`")?;
     if is_fresh {
         mount_cgroup(sys.as_fd());
+    }
+    if spec.insecure {
+        return Ok(());
     }
     for name in MASKED_IN_SYS {
         mask(sys.as_fd(), name).to(format!("mask `/sys/{name}`"))?;
@@ -77,9 +86,9 @@ pub(super) fn mount_sys(points: &mut MountPoints, host_network: bool) -> Result<
     Ok(())
 }
 
-fn old_sys() -> io::Result<OwnedFd> {
+fn old_sys(attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let sys = clone_of_host(Path::new("/sys"))?;
-    set_attributes(sys.as_fd(), INERT | READ_ONLY)?;
+    set_attributes(sys.as_fd(), attributes)?;
     Ok(sys)
 }
 

@@ -32,9 +32,9 @@ impl Root {
 
         let (scaffold, directory) = layers(&order.spec.root, order.trusted_marks)?;
         let mut points = MountPoints::new(directory.try_clone().to("copy a descriptor")?);
-        kernel::mount_proc(&mut points)?;
-        kernel::mount_sys(&mut points, order.spec.host_network)?;
-        dev::mount(&mut points)?;
+        kernel::mount_proc(&mut points, order.spec.insecure)?;
+        kernel::mount_sys(&mut points, &order.spec)?;
+        dev::mount(&mut points, order.spec.shm_size)?;
         binds::mount(&mut points, order, &scaffold)?;
         Ok(Self { directory, made: points.into_made() })
     }

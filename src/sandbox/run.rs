@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::pipe::PipeFlags;
 
 use crate::sandbox::protocol::{Order, Outcome, receive, send};
-use crate::sandbox::{CHILD_ARGUMENT, Cancel, Exit, Sandbox, SandboxError, Spec, Stream};
+use crate::sandbox::{CHILD_ARGUMENT, Cancel, Exit, Identity, Sandbox, SandboxError, Spec, Stream};
 use crate::sys::process::{inherit, poll};
 
 /// As much as a pipe holds.
@@ -67,6 +67,12 @@ impl Sandbox {
             return Err(SandboxError::NoCommand);
         }
         self.require_user(spec.user.uid)?;
+        // With one id, files in memory belong to that, whoever they were meant for.
+        if self.identity() != Identity::Single {
+            spec.memory_files.iter().try_for_each(|file| {
+                self.require_user(file.uid).and_then(|()| self.require_group(file.gid))
+            })?;
+        }
         let groups = [spec.user.gid].into_iter().chain(spec.user.groups.iter().copied());
         groups.into_iter().try_for_each(|group| self.require_group(group))
     }

@@ -9,6 +9,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::oci::ImagePath;
+use crate::sandbox::Hidden;
+
+/// What Docker gives.
+const SHM_SIZE: u64 = 64 << 20;
 
 /// A command and its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,17 @@ pub struct Spec {
     pub trees: Vec<TreeBind>,
     /// Temporary file systems: target and size limit in bytes (0 is none).
     pub tmpfs: Vec<(PathBuf, u64)>,
+    /// Files that are only in memory, shown read-only.
+    pub memory_files: Vec<MemoryFile>,
+    /// Variables with secret values, in place of those of the same name in `env`.
+    pub secret_env: Vec<(String, Hidden)>,
+    /// Resource limits other than the usual ones.
+    pub limits: Vec<Limit>,
+    /// How large `/dev/shm` may grow, in bytes.
+    pub shm_size: u64,
+    /// All capabilities of the namespace, every system call, and `/proc` and `/sys` as they are
+    /// (rule A160).
+    pub insecure: bool,
     /// What the command reads: empty input, or what `coracle run` was given.
     pub interactive: bool,
 }
@@ -71,6 +86,32 @@ pub struct Bind {
     pub target: PathBuf,
     /// Whether writes go through.
     pub writable: bool,
+}
+
+/// A file that never touches a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryFile {
+    /// In the image.
+    pub target: PathBuf,
+    /// What is in it.
+    pub content: Hidden,
+    /// Permissions.
+    pub mode: u32,
+    /// The owner, as the image counts. With one id, everything is that one's.
+    pub uid: u32,
+    /// The group, likewise.
+    pub gid: u32,
+}
+
+/// A resource limit. `None` is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// One of [`limit_names`](crate::sandbox::limit_names).
+    pub name: String,
+    /// What holds.
+    pub soft: Option<u64>,
+    /// How far the command may raise that.
+    pub hard: Option<u64>,
 }
 
 /// Layers shown inside as one tree: `RUN --mount=from=…`, or a directory whose changes are not kept.
@@ -111,6 +152,11 @@ impl Spec {
             binds: Vec::new(),
             trees: Vec::new(),
             tmpfs: Vec::new(),
+            memory_files: Vec::new(),
+            secret_env: Vec::new(),
+            limits: Vec::new(),
+            shm_size: SHM_SIZE,
+            insecure: false,
             interactive: false,
         }
     }

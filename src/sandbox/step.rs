@@ -10,12 +10,12 @@ use rustix::process::{Gid, Uid};
 
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::protocol::{Order, Outcome};
-use crate::sandbox::{Spec, caps, seccomp};
+use crate::sandbox::{Spec, caps, limits, seccomp};
 use crate::sys;
 use crate::sys::process::{close_on_exec_from_3, execve, reset_signals};
 
 /// Where programs are looked for if the environment does not say.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the command; returns only if that failed, having said why on `failed`.
 pub(super) fn main(order: &Order, failed: &OwnedFd) -> i32 {
@@ -52,9 +52,14 @@ fn become_user(order: &Order) -> Result<(), Failure> {
     close_on_exec_from_3().to("close the builder's files")?;
     rustix::process::chdir(Path::new("/").join(&order.spec.cwd))
         .to(format!("enter the working directory `{}`", order.spec.cwd))?;
-    caps::limit().to("limit the capabilities")?;
-    // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
-    sys::seccomp::install(&seccomp::filter()).to("install the system call filter")?;
+    let insecure = order.spec.insecure;
+    if !insecure {
+        caps::limit().to("limit the capabilities")?;
+        // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
+        sys::seccomp::install(&seccomp::filter()).to("install the system call filter")?;
+    }
+    // Before the user changes too: it takes `CAP_SYS_RESOURCE` to raise a limit.
+    order.spec.limits.iter().try_for_each(limits::set)?;
     let gid = Gid::from_raw(user.gid);
     if order.may_set_groups {
         // With the main group among them, no program can shed it (CVE-2022-36109).
@@ -65,13 +70,14 @@ fn become_user(order: &Order) -> Result<(), Failure> {
     rustix::thread::set_thread_res_gid(gid, gid, gid).to(format!("become group {}", user.gid))?;
     let uid = Uid::from_raw(user.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid).to(format!("become user {}", user.uid))?;
-    caps::apply(user.uid).to("give up capabilities")
+    caps::apply(user.uid, insecure).to("give up capabilities")
 }
 
 /// Executes the command as `execvp` does, but without handing scripts to a shell.
 fn execute(spec: &Spec) -> io::Error {
     let env = environment(spec);
-    let (Ok(args), Ok(envp)) = (c_strings(&spec.args), c_strings(&env)) else {
+    let args = spec.args.iter().map(|arg| arg.clone().into_bytes()).collect();
+    let (Ok(args), Ok(envp)) = (c_strings(args), c_strings(env.clone())) else {
         return io::Error::from_raw_os_error(libc::EINVAL);
     };
     let Some(program) = spec.args.first() else {
@@ -91,39 +97,47 @@ fn execute(spec: &Spec) -> io::Error {
     result
 }
 
-/// The environment of the command: the spec's, and `HOME` if that has none.
-fn environment(spec: &Spec) -> Vec<String> {
-    let mut env = spec.env.clone();
-    let has_home = env.iter().any(|pair| pair.len() > 5 && pair.starts_with("HOME="));
+/// The environment of the command: the spec's, secrets in place of what has their name (rule
+/// A158), and `HOME` if there is none.
+fn environment(spec: &Spec) -> Vec<Vec<u8>> {
+    let mut env: Vec<Vec<u8>> = spec.env.iter().map(|pair| pair.clone().into_bytes()).collect();
+    for (name, value) in &spec.secret_env {
+        let name = [name.as_bytes(), b"="].concat();
+        env.retain(|pair| !pair.starts_with(&name));
+        env.push([&name, value.reveal()].concat());
+    }
+    let has_home = env.iter().any(|pair| pair.len() > 5 && pair.starts_with(b"HOME="));
     if !has_home {
-        env.retain(|pair| pair != "HOME=");
-        env.push(format!("HOME={}", spec.user.home));
+        env.retain(|pair| pair != b"HOME=");
+        env.push(format!("HOME={}", spec.user.home).into_bytes());
     }
     env
 }
 
 /// Where `program` may be, in order. A name with a slash is only itself.
-fn candidates(program: &str, env: &[String]) -> Vec<String> {
+fn candidates(program: &str, env: &[Vec<u8>]) -> Vec<Vec<u8>> {
     if program.contains('/') || program.is_empty() {
-        return vec![program.to_owned()];
+        return vec![program.as_bytes().to_owned()];
     }
-    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let directory = |part: &str| if part.is_empty() { ".".to_owned() } else { part.to_owned() };
-    path.split(':').map(|part| format!("{}/{program}", directory(part))).collect()
+    let path = env.iter().rev().find_map(|pair| pair.strip_prefix(b"PATH="));
+    let directory = |part: &'_ [u8]| if part.is_empty() { b".".to_vec() } else { part.to_vec() };
+    let candidate = |part| [&*directory(part), b"/", program.as_bytes()].concat();
+    path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':').map(candidate).collect()
 }
 
-fn c_strings(strings: &[String]) -> Result<Vec<CString>, std::ffi::NulError> {
-    strings.iter().map(|string| CString::new(string.as_str())).collect()
+fn c_strings(strings: Vec<Vec<u8>>) -> Result<Vec<CString>, std::ffi::NulError> {
+    strings.into_iter().map(CString::new).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::RootFs;
+    use crate::sandbox::{Hidden, RootFs};
 
     #[track_caller]
     fn check_candidates(program: &str, env: &[&str], expected: &[&str]) {
-        let env: Vec<String> = env.iter().map(|pair| (*pair).to_owned()).collect();
+        let env: Vec<Vec<u8>> = env.iter().map(|pair| pair.as_bytes().to_owned()).collect();
+        let expected: Vec<&[u8]> = expected.iter().map(|path| path.as_bytes()).collect();
         assert_eq!(candidates(program, &env), expected);
     }
 
@@ -138,10 +152,20 @@ mod tests {
     fn a151_home_is_the_users_unless_the_image_says() {
         let root = RootFs { lower: vec![], upper: "/u".into(), work: "/w".into() };
         let mut spec = Spec::new(root, vec!["true".to_owned()]);
-        assert_eq!(environment(&spec), ["HOME=/root"]);
+        assert_eq!(environment(&spec), [b"HOME=/root"]);
         spec.env = vec!["HOME=/elsewhere".to_owned()];
-        assert_eq!(environment(&spec), ["HOME=/elsewhere"]);
+        assert_eq!(environment(&spec), [b"HOME=/elsewhere"]);
         spec.env = vec!["HOME=".to_owned()];
-        assert_eq!(environment(&spec), ["HOME=/root"]);
+        assert_eq!(environment(&spec), [b"HOME=/root"]);
+    }
+
+    #[test]
+    fn a158_a_secret_beats_a_variable_and_need_not_be_text() {
+        let root = RootFs { lower: vec![], upper: "/u".into(), work: "/w".into() };
+        let mut spec = Spec::new(root, vec!["true".to_owned()]);
+        spec.env = ["A=1", "AB=2", "HOME=/"].map(str::to_owned).to_vec();
+        spec.secret_env = vec![("A".to_owned(), Hidden::new(vec![0xff]))];
+        let expected: [&[u8]; 3] = [b"AB=2", b"HOME=/", b"A=\xff"];
+        assert_eq!(environment(&spec), expected);
     }
 }

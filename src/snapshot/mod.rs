@@ -29,7 +29,7 @@ use std::{
     },
 };
 
-use crate::layer::{LayerDir, OverlayFormat, Owners, Sidecar};
+use crate::layer::{LayerDir, OverlayFormat, Owners, Sidecar, Target, apply};
 use crate::oci::{ChainId, DiffId, Layer};
 use crate::sys::beneath;
 
@@ -115,6 +115,27 @@ impl Snapshotter {
         let stack = unpack::ensure(self, layers, open);
         drop(guard);
         stack
+    }
+
+    /// Unpacks a layer that needs no other below it into the empty directory `into`, which is not
+    /// a snapshot afterwards but the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Unpack`] if the layer is not the one that `diff_id` names, or cannot be
+    /// unpacked there.
+    pub fn unpack_alone(
+        &self,
+        layer: impl io::Read + Send + 'static,
+        diff_id: DiffId,
+        into: &Path,
+    ) -> Result<(), SnapshotError> {
+        let (owners, format) = (self.0.owners, self.0.format);
+        let target = Target { directory: into, owners, format, lower: None };
+        match apply(layer, &target, diff_id) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(SnapshotError::Unpack { layer: diff_id.0, source }),
+        }
     }
 
     /// Whether the top layer of `chain` is unpacked already.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Seek as _, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,6 +28,8 @@ pub struct BlobWriter {
     size: u64,
     /// What the blob has to be, where that is known from the start.
     promised: Option<(Digest, u64)>,
+    /// The file is to survive an end without a commit.
+    kept: bool,
     _workspace: Arc<Workspace>,
 }
 
@@ -45,6 +47,7 @@ impl BlobWriter {
             digester: Digester::new(),
             size: 0,
             promised: promised.map(|descriptor| (descriptor.digest, descriptor.size)),
+            kept: false,
             _workspace: Arc::clone(workspace),
         })
     }
@@ -61,7 +64,7 @@ impl BlobWriter {
     /// # Errors
     ///
     /// Fails if the file cannot be renamed; the blob is then not in the store.
-    pub fn commit(self, media_type: MediaType) -> Result<Descriptor, StoreError> {
+    pub fn commit(mut self, media_type: MediaType) -> Result<Descriptor, StoreError> {
         let digest = self.digester.clone().finish();
         let size = self.size;
         self.publish(digest)?;
@@ -73,7 +76,18 @@ impl BlobWriter {
     /// # Errors
     ///
     /// [`StoreError::WrongSize`] and [`StoreError::WrongDigest`] if it is not.
-    pub fn commit_verified(self, expected: &Descriptor) -> Result<(), StoreError> {
+    pub fn commit_verified(mut self, expected: &Descriptor) -> Result<(), StoreError> {
+        self.publish_verified(expected)
+    }
+
+    /// The same, for a writer that is a part of something else.
+    pub(crate) fn publish_verified(&mut self, expected: &Descriptor) -> Result<(), StoreError> {
+        self.kept = false;
+        self.verify(expected)?;
+        self.publish(expected.digest)
+    }
+
+    fn verify(&self, expected: &Descriptor) -> Result<(), StoreError> {
         let Descriptor { digest, size, .. } = *expected;
         if self.size != size {
             return Err(StoreError::WrongSize { digest, expected: size, actual: self.size });
@@ -82,14 +96,43 @@ impl BlobWriter {
         if actual != digest {
             return Err(StoreError::WrongDigest { expected: digest, actual });
         }
-        self.publish(digest)
+        Ok(())
+    }
+
+    /// The blob as a file without a name, if it is the one that `expected` describes: for one that
+    /// only passes through, and is gone with the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::WrongSize`] and [`StoreError::WrongDigest`] if it is not.
+    pub fn into_file(self, expected: &Descriptor) -> Result<File, StoreError> {
+        self.verify(expected)?;
+        self.file.try_clone().map_err(|source| StoreError::io("open", &self.temporary, source))
+    }
+
+    /// The running hash.
+    pub(crate) fn digester(&self) -> Digester {
+        self.digester.clone()
+    }
+
+    /// Lets the file survive.
+    pub(crate) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Begins with the first byte again.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        (self.size, self.digester) = (0, Digester::new());
+        Ok(())
     }
 
     /// There is no `fsync`: a blob can always be made or fetched again, and waiting for the disk
     /// after each layer would cost more than that. After a power cut (not after a kill) the file
     /// may therefore be empty or short; `Store::contains` and `Store::open_blob` look at the size,
     /// and a blob that is committed again replaces such a file.
-    fn publish(self, digest: Digest) -> Result<(), StoreError> {
+    fn publish(&mut self, digest: Digest) -> Result<(), StoreError> {
         let path = self.blobs.join(digest.hex());
         fs::rename(&self.temporary, &path).map_err(|source| StoreError::io("create", &path, source))
     }
@@ -117,8 +160,10 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        // After a commit there is no file of that name any more.
-        fs::remove_file(&self.temporary).ok();
+        if !self.kept {
+            // After a commit there is no file of that name any more.
+            fs::remove_file(&self.temporary).ok();
+        }
     }
 }
 
@@ -141,6 +186,27 @@ impl Store {
     /// Fails if the temporary file cannot be made.
     pub fn writer_for(&self, expected: &Descriptor) -> Result<BlobWriter, StoreError> {
         BlobWriter::create(&self.workspace, &self.blobs(), Some(expected))
+    }
+
+    /// Goes on with a file that has the first `size` bytes already.
+    pub(crate) fn writer_at(
+        &self,
+        file: File,
+        path: PathBuf,
+        expected: &Descriptor,
+        digester: Digester,
+        size: u64,
+    ) -> BlobWriter {
+        BlobWriter {
+            file,
+            temporary: path,
+            blobs: self.blobs(),
+            digester,
+            size,
+            promised: Some((expected.digest, expected.size)),
+            kept: false,
+            _workspace: Arc::clone(&self.workspace),
+        }
     }
 
     /// Stores a small document.

@@ -9,8 +9,14 @@
 //! blobs/sha256/<hex>   manifests, configs, layers
 //! snapshots/           unpacked layers (`snapshot`)
 //! cache/               what steps have made (`cache`)
+//! indexes/<hex>        what files a layer has, by diff ID (`layer::LayerIndex`)
 //! origins/<hex>        which registries have a blob
+//! downloads/<hex>      which blob a URL gave, and how to ask whether it is still the same (`fetch`)
+//! git/<hex>            what has been fetched of a git repository (`fetch`)
+//! mounts/<hex>/        directories of `RUN --mount=type=cache`
 //! tmp/<owner>/         what is not finished yet
+//! tmp/partial/         blobs that are being fetched, for whoever fetches them next
+//! tmp/uploads/         where interrupted uploads go on
 //! lock                 locked while index.json changes
 //! users                locked, shared, by every process that has the store open
 //! ```
@@ -39,7 +45,10 @@
 mod blob;
 mod error;
 pub(crate) mod index;
+mod journal;
+mod mounts;
 mod origin;
+mod partial;
 mod prune;
 pub(crate) mod publish;
 mod remove;
@@ -58,6 +67,8 @@ use serde::{Deserialize, Serialize};
 pub use blob::BlobWriter;
 pub use error::StoreError;
 pub use index::REF_NAME;
+pub use mounts::{HeldMount, Hold};
+pub use partial::PartialBlob;
 pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;
@@ -72,14 +83,22 @@ pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The file has some thirty bytes.
 const LAYOUT_LIMIT: u64 = 4096;
 
+/// What every store has, made in this order.
+const DIRECTORIES: [&str; 8] =
+    ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "indexes", "origins", "mounts"];
+
 /// What may stand in an empty directory that is to become a store.
-const OUR_NAMES: [&str; 10] = [
+const OUR_NAMES: [&str; 14] = [
     "oci-layout",
     "index.json",
     "blobs",
     "snapshots",
     "cache",
+    "indexes",
     "origins",
+    "downloads",
+    "git",
+    "mounts",
     "tmp",
     "lock",
     "users",
@@ -111,8 +130,11 @@ impl Store {
         let in_use = publish::open_lock(&root.join("users"))?;
         in_use.lock_shared().map_err(|source| StoreError::io("lock", &root, source))?;
         let lock = lock(&root)?;
-        for name in ["tmp", "blobs", "blobs/sha256", "snapshots", "cache", "origins"] {
+        for name in DIRECTORIES {
             publish::create_dir(&root.join(name), 0o755)?;
+        }
+        for name in ["downloads", "git"] {
+            publish::create_dir(&root.join(name), 0o700)?;
         }
         let workspace = Workspace::create(&root.join("tmp"), in_use)?;
         write_layout(&root, &workspace)?;
@@ -134,6 +156,22 @@ impl Store {
     /// Where `cache` keeps its records.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Where the indexes of layers are kept. Each can be made again from its layer.
+    pub fn indexes_dir(&self) -> PathBuf {
+        self.root.join("indexes")
+    }
+
+    /// Where `fetch` keeps what it knows of downloads. [`prune`](Self::prune) empties it of what
+    /// speaks of blobs that are gone.
+    pub fn downloads_dir(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    /// Where `fetch` keeps git repositories. [`prune`](Self::prune) empties it.
+    pub fn git_dir(&self) -> PathBuf {
+        self.root.join("git")
     }
 
     /// A directory for work in progress, on the same file system as the rest.

@@ -14,7 +14,8 @@ use std::{
 };
 
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest};
-use crate::store::{Store, StoreError, index};
+use crate::store::remove::remove_quietly;
+use crate::store::{Store, StoreError, index, remove_tree};
 
 /// A manifest or index that is larger is not followed; registries allow 4 MiB (rule B043).
 const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -36,7 +37,7 @@ pub struct Pruned {
 
 impl Store {
     /// Removes every blob that no tag and no cache record leads to, and what is known of its
-    /// origins.
+    /// origins; and all indexes of layers, which are made again where they are needed.
     ///
     /// A build holds blobs that nothing leads to yet. So this works only while nobody else has the
     /// store open: no other process, and in this process no clone of the store, no writer and no
@@ -122,10 +123,38 @@ impl Store {
             pruned.blobs += 1;
             pruned.bytes += size;
         }
+        for path in files(&self.indexes_dir())? {
+            fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+        }
         for path in files(&self.root().join("origins"))?.iter().filter(|path| !is_kept(path)) {
             fs::remove_file(path).map_err(|source| StoreError::io("remove", path, source))?;
         }
+        for path in files(&self.downloads_dir())? {
+            let record = fs::read(&path).unwrap_or_default();
+            if !mentioned(&record).any(|digest| needed.contains(&digest)) {
+                fs::remove_file(&path).map_err(|source| StoreError::io("remove", path, source))?;
+            }
+        }
+        self.remove_repositories(&mut pruned)?;
+        // Nobody else has the store open, so nobody is fetching or sending these.
+        for directory in [self.partials(), self.uploads()] {
+            remove_quietly(&directory);
+        }
         Ok(pruned)
+    }
+
+    /// Nothing but speed depends on what was fetched of git repositories.
+    fn remove_repositories(&self, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let directory = self.git_dir();
+        for entry in walkdir::WalkDir::new(&directory).into_iter().flatten() {
+            let size = entry.metadata().map_or(0, |metadata| metadata.len());
+            pruned.bytes += if entry.file_type().is_file() { size } else { 0 };
+        }
+        let failed = |source| StoreError::io("remove", &directory, source);
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            remove_tree(&entry.map_err(failed)?.path())?;
+        }
+        Ok(())
     }
 }
 
@@ -198,6 +227,28 @@ mod tests {
         store.untag(&name).expect("it was tagged");
         assert_eq!(store.prune().expect("nobody else").blobs, 4);
         assert!(store.has(&cached));
+    }
+
+    #[test]
+    fn what_was_fetched_for_builds_goes() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(root.path()).expect("a new store");
+        let kind = || MediaType::Other("file".into());
+        let (known, gone) = (store.put(b"known", kind()), store.put(b"gone", kind()));
+        let (known, gone) = (known.expect("space"), gone.expect("space"));
+        let publish = |path: PathBuf, digest: &Digest| {
+            store.publish(&path, format!(r#"{{"d":"{digest}"}}"#).as_bytes()).expect("space");
+        };
+        publish(store.cache_dir().join("r"), &known.digest);
+        publish(store.downloads_dir().join("a"), &known.digest);
+        publish(store.downloads_dir().join("b"), &gone.digest);
+        fs::create_dir_all(store.git_dir().join("x/objects")).expect("writable");
+        fs::write(store.git_dir().join("x/objects/pack"), "12345").expect("writable");
+
+        assert_eq!(store.prune().expect("nobody else"), Pruned { blobs: 1, bytes: 9 });
+        let names = |path: PathBuf| fs::read_dir(path).expect("there").count();
+        assert_eq!((names(store.downloads_dir()), names(store.git_dir())), (1, 0));
+        assert!(store.downloads_dir().join("a").exists());
     }
 
     #[test]

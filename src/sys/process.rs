@@ -29,6 +29,18 @@ pub(crate) fn require_one_thread() -> io::Result<()> {
     }
 }
 
+/// Waits for a moment until this process has one thread: a thread that has ended and was joined is
+/// still counted until the kernel has tidied up after it.
+pub(crate) fn await_one_thread() -> io::Result<()> {
+    for _ in 0..200 {
+        if require_one_thread().is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    require_one_thread()
+}
+
 /// Doubles this process.
 ///
 /// # Errors

@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 
 use crate::oci::{Descriptor, Layer, Reference};
 use crate::progress::Task;
-use crate::registry::Client;
-use crate::store::{BlobWriter, Store, StoreError};
+use crate::registry::{BlobStream, Client, RegistryError};
+use crate::store::{PartialBlob, Store, StoreError};
 use crate::transfer::{PARALLEL, TransferError};
 
 /// How many pieces may wait to be written.
-const WAITING: usize = 16;
+pub(crate) const WAITING: usize = 16;
 
 /// Progress is told after so many bytes, so that telling it costs nothing.
 const REPORT: u64 = 256 * 1024;
@@ -53,32 +53,75 @@ pub(crate) async fn fetch_blob(
     blob: &Descriptor,
     task: &Task,
 ) -> Result<(), TransferError> {
-    let writer = store.writer_for(blob).map_err(TransferError::Store)?;
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let expected = blob.clone();
-    let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected));
-    let outcome = receive(client, reference, blob, task, sender).await;
-    // Waited for in any case, so that nothing is still being written when this returns.
-    let written = written.await.expect("writing a blob does not panic");
+    let mut writer = begin(store, blob).await?;
+    let kept = writer.offset();
+    if kept > 0 {
+        let done = kept * 100 / blob.size.max(1);
+        task.note(format!("{} goes on at {done} % of an earlier download", blob.digest.short()));
+    }
+    let mut outcome = attempt(client, reference, blob, task, writer).await;
+    if kept > 0 && outcome.as_ref().is_err_and(blames_beginning) {
+        writer = begin(store, blob).await?;
+        writer.restart().map_err(|error| {
+            TransferError::Store(StoreError::unwrap_io("cut", blob.digest.hex(), error))
+        })?;
+        outcome = attempt(client, reference, blob, task, writer).await;
+    }
     outcome?;
-    written.map_err(TransferError::Store)?;
     // An optimisation for later pushes, which can do without.
     let _ = store.record_origin(&blob.digest, reference);
     Ok(())
 }
 
-/// Passes on the pieces of a blob. That the channel is closed before its end means that the writer
-/// has failed, and will say why.
-async fn receive(
+/// Opens the blob's file. What is in it is hashed, which takes a moment for gigabytes.
+async fn begin(store: &Store, blob: &Descriptor) -> Result<PartialBlob, TransferError> {
+    let (store, blob) = (store.clone(), blob.clone());
+    let opened = tokio::task::spawn_blocking(move || store.resume(&blob)).await;
+    opened.expect("opening a file does not panic").map_err(TransferError::Store)
+}
+
+/// Fetches what is missing. What has come stays if it fails.
+async fn attempt(
     client: &Client,
     reference: &Reference,
     blob: &Descriptor,
     task: &Task,
+    writer: PartialBlob,
+) -> Result<(), TransferError> {
+    let stream = client.blob(reference, blob).resumed(writer.offset(), writer.digester());
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let expected = blob.clone();
+    let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected));
+    let outcome = receive(stream, blob, task, sender).await;
+    // Waited for in any case, so that nothing is still being written when this returns.
+    let written = written.await.expect("writing a blob does not panic");
+    outcome?;
+    written.map_err(TransferError::Store)
+}
+
+/// Whether the bytes that an earlier process fetched may be what is wrong.
+fn blames_beginning(error: &TransferError) -> bool {
+    matches!(
+        error,
+        TransferError::Registry(
+            RegistryError::DigestMismatch { .. }
+                | RegistryError::SizeMismatch { .. }
+                | RegistryError::Rejected { .. }
+                | RegistryError::Misbehaved { .. }
+        )
+    )
+}
+
+/// Passes on the pieces of a blob. That the channel is closed before its end means that the writer
+/// has failed, and will say why.
+pub(crate) async fn receive(
+    mut stream: BlobStream<'_>,
+    blob: &Descriptor,
+    task: &Task,
     sender: mpsc::Sender<Message>,
 ) -> Result<(), TransferError> {
-    let mut stream = client.blob(reference, blob);
-    let mut reported = 0;
-    task.transfer(blob.digest, 0, blob.size);
+    let mut reported = stream.offset();
+    task.transfer(blob.digest, reported, blob.size);
     while let Some(piece) = stream.next().await.map_err(TransferError::Registry)? {
         if sender.send(Message::Piece(piece)).await.is_err() {
             return Ok(());
@@ -94,13 +137,19 @@ async fn receive(
     Ok(())
 }
 
-enum Message {
+/// What the network's side says.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The next bytes.
     Piece(Bytes),
+    /// That was all, and it was verified.
     End,
+    /// Nothing more will come, for this reason.
+    Failed(Box<TransferError>),
 }
 
 fn write(
-    mut writer: BlobWriter,
+    mut writer: PartialBlob,
     mut receiver: mpsc::Receiver<Message>,
     expected: &Descriptor,
 ) -> Result<(), StoreError> {
@@ -110,8 +159,9 @@ fn write(
                 .write_all(&piece)
                 .map_err(|error| StoreError::unwrap_io("write", expected.digest.hex(), error))?,
             Message::End => return writer.commit_verified(expected),
+            Message::Failed(_) => break,
         }
     }
-    // The other side has failed, or was cancelled: dropping the writer removes the file.
+    // The other side has failed, or was cancelled: what has come is kept for the next time.
     Ok(())
 }

@@ -9,21 +9,37 @@
 mod content;
 mod error;
 mod fetch;
+mod gather;
+mod preflight;
 mod push;
-#[cfg(test)]
-mod registry_tests;
 mod resolve;
+mod stream;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
+
+use crate::progress::{Event, Progress};
 use crate::registry::Client;
 use crate::registry::Credential;
 
 pub use crate::transfer::error::TransferError;
 pub use crate::transfer::fetch::fetch_layers;
+pub use crate::transfer::gather::{gather, gather_entries};
+pub use crate::transfer::preflight::check_push;
 pub use crate::transfer::push::{Pushed, push};
 pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
+pub use crate::transfer::stream::{LayerStream, stream_layer};
 
 /// How many blobs move at once.
 pub(crate) const PARALLEL: usize = 4;
+
+/// Tells what registries have warned of, and which mirrors failed, since the last time.
+pub fn report_warnings(client: &Client, progress: &Arc<dyn Progress>) {
+    for warning in client.take_warnings() {
+        progress.report(Event::Warning(warning));
+    }
+}
 
 /// Checks a user's credentials with the registry called `host`, before they are kept.
 ///

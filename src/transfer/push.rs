@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     sync::Arc,
 };
 
@@ -15,8 +16,8 @@ use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest, Reference};
 use crate::progress::{Event, Progress, Task, TaskId};
 use crate::registry::{Client, FileBody, MAX_MANIFEST, Offer, PutManifest, RegistryError, Session};
 use crate::store::Store;
-use crate::transfer::fetch::fetch_blob;
-use crate::transfer::{PARALLEL, TransferError};
+use crate::transfer::stream::fetch_file;
+use crate::transfer::{PARALLEL, TransferError, report_warnings};
 
 /// Where an image was pushed to, and what it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +61,7 @@ pub async fn push(
         let task = Task::start(progress, format!("push {name}"));
         let job = Job { client, store, origins, earlier: &earlier, target, progress, task: &task };
         pushed.extend(job.run(&contents, &group).await?);
-        for warning in client.take_warnings() {
-            progress.report(Event::Warning(warning));
-        }
+        report_warnings(client, progress);
         task.finish();
         earlier.push(target.clone());
     }
@@ -70,7 +69,7 @@ pub async fn push(
 }
 
 /// The targets of each repository, in the order in which they were named.
-fn by_repository(targets: &[Reference]) -> Vec<Vec<Reference>> {
+pub(crate) fn by_repository(targets: &[Reference]) -> Vec<Vec<Reference>> {
     let mut groups: Vec<Vec<Reference>> = Vec::new();
     for target in targets {
         let place = |it: &Reference| (it.registry().to_owned(), it.repository().to_owned());
@@ -219,12 +218,11 @@ impl Job<'_> {
     }
 
     async fn push_blob(&self, blob: &Descriptor) -> Result<Fate, TransferError> {
-        let from = self.neighbour(&blob.digest);
-        let offer = self.client.offer(self.target, blob, from.as_ref()).await;
+        let from = self.neighbours(&blob.digest);
+        let offer = self.client.offer(self.target, blob, &from).await;
         let fate = match offer.map_err(TransferError::Registry)? {
             Offer::Existing => Fate::Existing,
-            Offer::Mounted => {
-                let from = from.map(|from| from.repository().to_owned()).unwrap_or_default();
+            Offer::Mounted(from) => {
                 self.task.note(format!("{} mounted from {from}", blob.digest.short()));
                 Fate::Mounted
             }
@@ -238,33 +236,49 @@ impl Job<'_> {
         Ok(fate)
     }
 
-    /// Another repository of the same registry that has the blob: one that was pushed to just now,
-    /// one that the caller knows, or one that the store remembers.
-    fn neighbour(&self, digest: &Digest) -> Option<Reference> {
+    /// Other repositories of the same registry that have the blob: those that were pushed to just
+    /// now, that which the caller knows, and those that the store remembers.
+    fn neighbours(&self, digest: &Digest) -> Vec<Reference> {
         let remembered = self.store.origins(&[*digest]).remove(digest).unwrap_or_default();
         let known = self.earlier.iter().chain(self.origins.get(digest)).chain(&remembered);
-        let is_neighbour = |it: &&Reference| {
-            it.registry() == self.target.registry() && it.repository() != self.target.repository()
-        };
-        known.filter(is_neighbour).map(|it| it.with_digest(*digest)).next()
+        let mut neighbours: Vec<Reference> = Vec::new();
+        for reference in known.filter(|it| it.registry() == self.target.registry()) {
+            let reference = reference.with_digest(*digest);
+            let is_other = reference.repository() != self.target.repository();
+            if is_other && !neighbours.contains(&reference) {
+                neighbours.push(reference);
+            }
+        }
+        neighbours
     }
 
     async fn upload(&self, blob: &Descriptor, session: Session) -> Result<(), TransferError> {
-        if !self.store.has(blob) {
-            self.fetch(blob).await?;
-        }
-        let file = self.store.open_blob(&blob.digest).map_err(TransferError::Store)?;
+        let file = if self.store.has(blob) {
+            self.store.open_blob(&blob.digest).map_err(TransferError::Store)?
+        } else {
+            self.fetch(blob).await?
+        };
         let sent = sent_reporter(self.progress, self.task.id(), blob);
-        let content = FileBody { file: Arc::new(file), size: blob.size, sent };
-        let uploaded = self.client.upload(self.target, blob, &content, session).await;
+        let content = FileBody { file: Arc::new(file), start: 0, size: blob.size, sent };
+        let session = match self.store.take_upload(self.target, &blob.digest) {
+            Some(earlier) => session.or_earlier(&earlier),
+            None => session,
+        };
+        let noted = |place: &str| {
+            // Without the note a kill costs an upload from the beginning.
+            let _ = self.store.record_upload(self.target, &blob.digest, place);
+        };
+        let uploaded = self.client.upload(self.target, blob, &content, session, &noted).await;
         uploaded.map_err(TransferError::Registry)?;
+        self.store.forget_upload(self.target, &blob.digest);
         // The network's side stops asking with the last piece, and so does not tell of it.
         self.task.transfer(blob.digest, blob.size, blob.size);
         Ok(())
     }
 
-    /// Gets a blob that the store lacks from wherever it is known to be.
-    async fn fetch(&self, blob: &Descriptor) -> Result<(), TransferError> {
+    /// Gets a blob that the store lacks from wherever it is known to be. It passes through a file
+    /// that is gone after the upload: nobody on this machine has a use for it.
+    async fn fetch(&self, blob: &Descriptor) -> Result<File, TransferError> {
         let remembered = self.store.origins(&[blob.digest]).remove(&blob.digest);
         let origins = self.origins.get(&blob.digest).into_iter().cloned();
         let elsewhere = |it: &Reference| {
@@ -273,8 +287,8 @@ impl Job<'_> {
         let mut failure = None;
         for origin in origins.chain(remembered.unwrap_or_default()).filter(elsewhere) {
             self.task.note(format!("{} fetched from {}", blob.digest.short(), origin.familiar()));
-            match fetch_blob(self.client, self.store, &origin, blob, self.task).await {
-                Ok(()) => return Ok(()),
+            match fetch_file(self.client, self.store, &origin, blob, self.task).await {
+                Ok(file) => return Ok(file),
                 Err(error @ TransferError::Store(_)) => return Err(error),
                 Err(error) => failure = failure.or(Some(error)),
             }

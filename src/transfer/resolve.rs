@@ -41,6 +41,18 @@ impl ResolvedImage {
         let pairs = descriptors.zip(diff_ids);
         pairs.map(|(descriptor, diff_id)| Layer { descriptor, diff_id }).collect()
     }
+
+    /// What to tell whoever asked for `wanted`, if this is an image for something else: a name may
+    /// stand for one image alone, whatever it is for (rule B054).
+    pub fn other_platform(&self, wanted: &Platform) -> Option<String> {
+        let platform = &self.config.value().platform;
+        let unknown = platform.os.is_empty() && platform.architecture.is_empty();
+        if unknown || wanted.fit(platform).is_some() {
+            return None;
+        }
+        let name = self.reference.familiar();
+        Some(format!("`{name}` is an image for {platform}, and not for {wanted}"))
+    }
 }
 
 /// Asks the registry what `reference` means on `platform`, and stores manifest and config.

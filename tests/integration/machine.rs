@@ -26,7 +26,7 @@ fn without_user_namespaces_a_build_says_so() {
     let build = coracle.prepare(&["build", "--registry-mirror", &mirror]);
     let program: Vec<_> = build.get_args().skip_while(|word| *word != "--").skip(1).collect();
     command.args(program).arg(context.path());
-    let output = finish(&mut command, "");
+    let output = finish(&mut command, b"");
     output.fails(4, &["namespace", "hint"]);
 }
 

@@ -5,17 +5,26 @@
 
 mod support;
 
+mod add_remote;
+mod checks;
+mod contexts;
 mod dockerfile_errors;
 mod files;
 mod founding_example;
 mod interruption;
+mod lazy;
 mod login;
 mod machine;
+mod mounts;
 mod network;
 mod outputs;
 mod proof_of_support;
 mod push;
+mod registry_commands;
 mod registry_faults;
+mod registry_resume;
+mod registry_settings;
 mod reproducibility;
 mod run;
+mod settings;
 mod store;

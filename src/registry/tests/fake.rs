@@ -17,7 +17,17 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) headers: axum::http::HeaderMap,
     pub(crate) body: Bytes,
+}
+
+impl Seen {
+    /// The value of a header; all of them where there are several, with commas between.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let values = self.headers.get_all(name).iter().filter_map(|it| it.to_str().ok());
+        let joined = values.collect::<Vec<_>>().join(", ");
+        Some(joined).filter(|text| !text.is_empty())
+    }
 }
 
 /// What to answer.
@@ -117,6 +127,7 @@ async fn handle(
         path: parts.uri.to_string(),
         authorization: text("authorization"),
         range: text("range"),
+        headers: parts.headers.clone(),
         body: to_bytes(body, usize::MAX).await.unwrap_or_default(),
     };
     let before = {

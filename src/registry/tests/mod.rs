@@ -1,9 +1,12 @@
 //! The client against registries that misbehave, refuse, break off, lie and send elsewhere.
 
 mod auth;
-mod fake;
+mod chunks;
+pub(crate) mod fake;
+mod listing;
 mod pull;
 mod push;
+mod rules;
 
 use std::time::Duration;
 

@@ -162,12 +162,29 @@ impl Coracle {
 
     /// Runs the program to its end.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
-        finish(&mut self.prepare(arguments), "")
+        finish(&mut self.prepare(arguments), b"")
+    }
+
+    /// Runs the program to its end where nobody may make a namespace of any kind, as on machines that
+    /// forbid it.
+    pub(crate) fn run_without_namespaces<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        // The limit holds in a user namespace of its own, in which the user stays who it is.
+        let limits = "for it in /proc/sys/user/max_*_namespaces; do echo 0 > $it || exit 9; done";
+        let drop = "exec setpriv --inh-caps=-all --ambient-caps=-all -- \"$@\"";
+        let mut command = self.command(Path::new("unshare"));
+        command.args(["--user", "--map-current-user", "--keep-caps", "--", "sh", "-c"]);
+        command.args([&format!("{limits}; {drop}"), "sh"]);
+        command.arg(&self.binary).args(arguments);
+        finish(&mut command, b"")
     }
 
     /// Runs the program to its end, with `input` on its standard input.
-    pub(crate) fn run_with<S: AsRef<OsStr>>(&self, arguments: &[S], input: &str) -> Output {
-        finish(self.prepare(arguments).stdin(Stdio::piped()), input)
+    pub(crate) fn run_with<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        input: impl AsRef<[u8]>,
+    ) -> Output {
+        finish(self.prepare(arguments).stdin(Stdio::piped()), input.as_ref())
     }
 
     /// Builds `context` with the bases of `mirror`, and reads the image from an OCI tar.
@@ -249,11 +266,11 @@ impl Coracle {
 }
 
 /// Runs a command to its end, with `input` on its standard input if that is a pipe.
-pub(crate) fn finish(command: &mut Command, input: &str) -> Output {
+pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command.spawn().expect("setpriv is there");
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read all of it closes the pipe.
-        let _ = stdin.write_all(input.as_bytes());
+        let _ = stdin.write_all(input);
     }
     let output = child.wait_with_output().expect("the child is ours");
     let status = output.status;

@@ -9,6 +9,8 @@ pub(crate) mod archive;
 pub(crate) mod base;
 pub(crate) mod client;
 pub(crate) mod coracle;
+pub(crate) mod files;
+pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod process;
 pub(crate) mod proxy;

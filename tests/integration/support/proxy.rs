@@ -29,6 +29,10 @@ pub(crate) enum Fault {
     Cut(usize),
     /// This status instead, and how many seconds the client is told to wait.
     Status(u16, Option<u32>),
+    /// The request is swallowed, and nothing ever comes back.
+    Hang,
+    /// The request arrives, and its answer is lost.
+    Lose,
     /// One byte in the middle of the body is another one.
     Corrupt,
     /// The answer comes this much later.
@@ -42,8 +46,43 @@ pub(crate) enum Fault {
 struct Rule {
     method: Method,
     path: String,
+    /// How many requests go by before the first that it meets.
+    skip: usize,
     times: usize,
     fault: Fault,
+}
+
+/// Faults by chance, the same for the same seed.
+#[derive(Debug)]
+struct Chance {
+    percent: u64,
+    state: u64,
+}
+
+impl Chance {
+    /// A number below `limit`.
+    fn draw(&mut self, limit: u64) -> u64 {
+        // SplitMix64: https://prng.di.unimi.it/splitmix64.c
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    /// What goes wrong with the next request, if anything does.
+    fn fault(&mut self) -> Option<Fault> {
+        if self.draw(100) >= self.percent {
+            return None;
+        }
+        Some(match self.draw(6) {
+            0 => Fault::Status(500, None),
+            1 => Fault::Status(502, None),
+            2 => Fault::Status(503, Some(0)),
+            3 => Fault::Status(429, Some(0)),
+            4 => Fault::Lose,
+            _ => Fault::Cut(100),
+        })
+    }
 }
 
 /// A request that came by.
@@ -55,6 +94,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// The `Authorization` header.
     pub(crate) authorization: Option<String>,
+    /// The `Range` header.
+    pub(crate) range: Option<String>,
     /// The status that the client got.
     pub(crate) status: StatusCode,
 }
@@ -71,6 +112,7 @@ struct Inner {
     upstream: String,
     client: reqwest::Client,
     rules: Mutex<Vec<Rule>>,
+    chance: Mutex<Option<Chance>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -81,6 +123,7 @@ impl Proxy {
             upstream: upstream.to_owned(),
             client: client::http(),
             rules: Mutex::default(),
+            chance: Mutex::default(),
             seen: Mutex::default(),
         });
         let router = Router::new().fallback(forward).with_state(Arc::clone(&state));
@@ -100,8 +143,26 @@ impl Proxy {
 
     /// Makes the next `times` requests of this method whose path contains `path` fail.
     pub(crate) fn fail(&self, times: usize, method: Method, path: &str, fault: Fault) {
-        let rule = Rule { method, path: path.to_owned(), times, fault };
+        self.fail_after(0, times, method, path, fault);
+    }
+
+    /// The same, but lets the first `skip` of them go by.
+    pub(crate) fn fail_after(
+        &self,
+        skip: usize,
+        times: usize,
+        method: Method,
+        path: &str,
+        fault: Fault,
+    ) {
+        let rule = Rule { method, path: path.to_owned(), skip, times, fault };
         self.state.rules.lock().expect("no panic while locked").push(rule);
+    }
+
+    /// Makes so many requests of a hundred fail, each in one of several ways.
+    pub(crate) fn fail_at_random(&self, percent: u64, seed: u64) {
+        let chance = Chance { percent, state: seed };
+        *self.state.chance.lock().expect("no panic while locked") = Some(chance);
     }
 
     /// The requests so far.
@@ -141,7 +202,13 @@ impl Inner {
         let meets = |rule: &&mut Rule| {
             rule.times > 0 && rule.method == *method && path.contains(&rule.path)
         };
-        let rule = rules.iter_mut().find(meets)?;
+        let Some(rule) = rules.iter_mut().find(meets) else {
+            return self.chance.lock().expect("no panic while locked").as_mut()?.fault();
+        };
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            return None;
+        }
         rule.times -= 1;
         Some(rule.fault.clone())
     }
@@ -152,14 +219,21 @@ async fn forward(State(state): State<Arc<Inner>>, request: Request) -> Response 
     let path = request.uri().to_string();
     let authorization = request.headers().get(header::AUTHORIZATION);
     let authorization = authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+    let range = request.headers().get(header::RANGE);
+    let range = range.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
     let fault = state.fault(&method, &path);
     let response = match &fault {
         Some(Fault::Status(status, wait)) => refuse(*status, *wait),
+        Some(Fault::Hang) => {
+            drop(axum::body::to_bytes(request.into_body(), usize::MAX).await);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            refuse(504, None)
+        }
         Some(Fault::Redirect(host)) => redirect(host, &path),
         _ => relay(&state, &path, request).await,
     };
     let status = response.status();
-    let seen = Seen { method, path, authorization, status };
+    let seen = Seen { method, path, authorization, range, status };
     state.seen.lock().expect("no panic while locked").push(seen);
     match fault {
         Some(Fault::Delay(time)) => {
@@ -167,6 +241,7 @@ async fn forward(State(state): State<Arc<Inner>>, request: Request) -> Response 
             response
         }
         Some(Fault::Cut(bytes)) => cut(response, bytes).await,
+        Some(Fault::Lose) => refuse(504, None),
         Some(Fault::Corrupt) => corrupt(response).await,
         _ => response,
     }

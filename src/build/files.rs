@@ -1,0 +1,252 @@
+//! The files of a stage without unpacking them: indexes of layers, from wherever they can be had.
+//!
+//! An index that was made once is in the store. Else it is made of the blob: of the store's, or of
+//! the registry's while it streams by. A blob is kept only if somebody will want all of it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::build::BuildErrorKind;
+use crate::build::Workshop;
+use crate::copy::CopyError;
+use crate::layer::EmptyTree;
+use crate::layer::LayerError;
+use crate::layer::LayerIndex;
+use crate::layer::LayerSource;
+use crate::layer::LayerStack;
+use crate::layer::Tree;
+use crate::layer::TreeError;
+use crate::oci::ChainId;
+use crate::oci::Descriptor;
+use crate::oci::DiffId;
+use crate::oci::Digest;
+use crate::oci::Layer;
+use crate::oci::Reference;
+use crate::progress::Task;
+use crate::store::StoreError;
+use crate::transfer;
+use crate::transfer::TransferError;
+
+/// An index is small; whoever made a larger file of that name was not coracle.
+const INDEX_LIMIT: u64 = 1 << 30;
+
+/// Whether the blobs that an index is made of are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// An output needs them, or the contents of files will be asked for.
+    Yes,
+    /// Only what the files are like will be asked, and nobody else needs the blobs.
+    No,
+}
+
+/// The indexes of all layers of one build. Its methods block.
+#[derive(Debug)]
+pub(crate) struct Files {
+    workshop: Workshop,
+    /// Where the layers of base images are.
+    origins: BTreeMap<Digest, Reference>,
+    runtime: tokio::runtime::Handle,
+    /// Each index is made once, however many stages ask for it.
+    indexes: Mutex<BTreeMap<DiffId, Once>>,
+    /// The blobs that were verified by this process.
+    verified: Mutex<BTreeSet<Digest>>,
+}
+
+/// An index, once it is made; whoever makes it holds the lock.
+type Once = Arc<Mutex<Option<Arc<LayerIndex>>>>;
+
+/// The files of a build, for those who keep blobs or for those who do not.
+struct Source {
+    files: Arc<Files>,
+    keep: Keep,
+}
+
+impl Files {
+    /// Must be called within the runtime that is to do the downloads.
+    pub(crate) fn new(workshop: &Workshop, origins: BTreeMap<Digest, Reference>) -> Self {
+        Self {
+            workshop: workshop.clone(),
+            origins,
+            runtime: tokio::runtime::Handle::current(),
+            indexes: Mutex::default(),
+            verified: Mutex::default(),
+        }
+    }
+
+    /// The tree of `layers`, bottom first. Those at the bottom that are unpacked are read from where
+    /// they are; nothing is asked of the others before it is needed.
+    pub(crate) fn tree(
+        self: &Arc<Self>,
+        layers: &[Layer],
+        keep: Keep,
+    ) -> Result<Arc<dyn Tree>, BuildErrorKind> {
+        let snapshotter = &self.workshop.snapshotter;
+        let chains = layers.iter().scan(None, |chain: &mut Option<ChainId>, layer| {
+            *chain = Some(chain.map_or(ChainId::base(layer.diff_id), |it| it.with(layer.diff_id)));
+            *chain
+        });
+        let count = chains.take_while(|chain| snapshotter.contains(*chain)).count();
+        let (unpacked, others) = layers.split_at(count);
+        let bottom: Arc<dyn Tree> = if unpacked.is_empty() {
+            Arc::new(EmptyTree)
+        } else {
+            Arc::new(self.workshop.unpack(unpacked)?.view())
+        };
+        if others.is_empty() {
+            return Ok(bottom);
+        }
+        let source = Arc::new(Source { files: Arc::clone(self), keep });
+        Ok(Arc::new(LayerStack::new(bottom, others, source)))
+    }
+
+    fn index(&self, layer: &Layer, keep: Keep) -> io::Result<Arc<LayerIndex>> {
+        let once = {
+            let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(indexes.entry(layer.diff_id).or_default())
+        };
+        let mut index = once.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = &*index {
+            return Ok(Arc::clone(index));
+        }
+        let made = match self.stored(layer) {
+            Some(made) => made,
+            None => self.make(layer, keep)?,
+        };
+        Ok(Arc::clone(index.insert(Arc::new(made))))
+    }
+
+    /// The index that an earlier build has made.
+    fn stored(&self, layer: &Layer) -> Option<LayerIndex> {
+        let file = File::open(self.path(layer)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(INDEX_LIMIT).read_to_end(&mut bytes).ok()?;
+        LayerIndex::decode(&bytes)
+    }
+
+    fn make(&self, layer: &Layer, keep: Keep) -> io::Result<LayerIndex> {
+        if keep == Keep::Yes {
+            self.fetch(layer)?;
+        }
+        let store = &self.workshop.store;
+        let index = if store.has(&layer.descriptor) {
+            let blob = store.open_blob(&layer.descriptor.digest).map_err(io::Error::other)?;
+            LayerIndex::read(blob, layer.diff_id)
+        } else {
+            let origin = self.origin(&layer.descriptor)?;
+            let title = format!("look into {}", origin.familiar());
+            let task = Arc::new(Task::start(&self.workshop.progress, title));
+            let client = &self.workshop.client;
+            let blob = transfer::stream_layer(&self.runtime, client, &origin, layer, &task);
+            let index = LayerIndex::read(blob, layer.diff_id);
+            if index.is_ok()
+                && let Some(task) = Arc::into_inner(task)
+            {
+                task.finish();
+            }
+            index
+        };
+        let index = index.map_err(io::Error::other)?;
+        store.publish(&self.path(layer), &index.encode()?).map_err(io::Error::other)?;
+        Ok(index)
+    }
+
+    /// Has the blob in the store.
+    fn fetch(&self, layer: &Layer) -> io::Result<()> {
+        let Workshop { store, client, progress, .. } = self.workshop.clone();
+        if store.has(&layer.descriptor) {
+            return Ok(());
+        }
+        let (origin, layer) = (self.origin(&layer.descriptor)?, layer.clone());
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.runtime.spawn(async move {
+            let task = Task::start(&progress, format!("pull {}", origin.familiar()));
+            let layers = [layer];
+            let fetched = transfer::fetch_layers(&client, &store, &origin, &layers, &task).await;
+            if fetched.is_ok() {
+                task.finish();
+            }
+            // Nobody is left to tell when the build has ended.
+            let _ = sender.send(fetched);
+        });
+        // The runtime ends before its tasks do only where the whole build was interrupted.
+        let fetched = receiver.blocking_recv().map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        fetched.map_err(io::Error::other)
+    }
+
+    /// The repository that a blob can be had from.
+    fn origin(&self, blob: &Descriptor) -> io::Result<Reference> {
+        let remembered = || self.workshop.store.origins(&[blob.digest]).remove(&blob.digest);
+        let known = self.origins.get(&blob.digest).cloned();
+        let found = known.or_else(|| remembered()?.into_iter().next());
+        let missing = || format!("blob {} is not in the store", blob.digest);
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing()))
+    }
+
+    /// The blob from the store. It is verified once, as indexes come from other builds.
+    fn open(&self, layer: &Layer) -> io::Result<File> {
+        self.fetch(layer)?;
+        let (store, digest) = (&self.workshop.store, layer.descriptor.digest);
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if !verified.contains(&digest) {
+            let mut blob = store.open_verified(&layer.descriptor).map_err(io::Error::other)?;
+            io::copy(&mut blob, &mut io::sink())?;
+            verified.insert(digest);
+        }
+        store.open_blob(&digest).map_err(io::Error::other)
+    }
+
+    fn path(&self, layer: &Layer) -> std::path::PathBuf {
+        self.workshop.store.indexes_dir().join(layer.diff_id.0.hex())
+    }
+}
+
+/// The failure behind a failure to read a tree: that a registry cannot be reached is no fault of the
+/// file that was asked for.
+pub(crate) fn uncover(kind: BuildErrorKind) -> BuildErrorKind {
+    match kind {
+        BuildErrorKind::Copy(CopyError::Tree { source: TreeError::Read { path, source } }) => {
+            reveal(source).unwrap_or_else(|source| {
+                CopyError::Tree { source: TreeError::Read { path, source } }.into()
+            })
+        }
+        BuildErrorKind::Tree(TreeError::Read { path, source }) => {
+            reveal(source).unwrap_or_else(|source| TreeError::Read { path, source }.into())
+        }
+        kind => kind,
+    }
+}
+
+fn reveal(error: io::Error) -> Result<BuildErrorKind, io::Error> {
+    let error = match error.downcast::<LayerError>() {
+        Ok(LayerError::Source { source }) => {
+            return Ok(reveal(source).unwrap_or_else(|source| LayerError::Source { source }.into()));
+        }
+        Ok(error) => return Ok(error.into()),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<TransferError>() {
+        Ok(error) => return Ok(error.into()),
+        Err(error) => error,
+    };
+    error.downcast::<StoreError>().map(BuildErrorKind::from)
+}
+
+impl LayerSource for Source {
+    fn index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>> {
+        self.files.index(layer, self.keep)
+    }
+
+    fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(self.files.open(layer)?))
+    }
+
+    fn temporary_file(&self) -> io::Result<File> {
+        tempfile::tempfile_in(self.files.workshop.workspace.path())
+    }
+}

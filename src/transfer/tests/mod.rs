@@ -1,0 +1,4 @@
+//! Transfers with a real registry, and rules about whole images.
+
+mod registry;
+mod rules;

@@ -1,0 +1,4 @@
+FROM alpine
+WORKDIR /app
+copy . .
+Run make

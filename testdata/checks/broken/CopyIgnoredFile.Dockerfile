@@ -1,0 +1,3 @@
+FROM scratch
+COPY ./tmp/data ./src /data/
+ADD notes.md /

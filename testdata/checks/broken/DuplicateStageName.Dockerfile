@@ -1,0 +1,4 @@
+FROM scratch AS base
+COPY one /
+FROM scratch AS base
+COPY two /

@@ -1,0 +1,2 @@
+FROM scratch as release
+COPY app /app

@@ -1,0 +1,3 @@
+FROM alpine
+ENTRYPOINT exec server --port 80
+CMD server

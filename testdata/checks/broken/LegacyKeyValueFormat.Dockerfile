@@ -1,0 +1,3 @@
+FROM alpine
+ENV DEPS curl git
+LABEL version 1.0

@@ -1,0 +1,2 @@
+FROM scratch
+MAINTAINER somebody@example.org

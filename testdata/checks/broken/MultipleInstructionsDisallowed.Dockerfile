@@ -1,0 +1,7 @@
+FROM alpine
+ENTRYPOINT ["/one"]
+CMD ["1"]
+HEALTHCHECK CMD ["/check"]
+ENTRYPOINT ["/two"]
+CMD ["2"]
+HEALTHCHECK NONE

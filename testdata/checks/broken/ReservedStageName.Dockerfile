@@ -1,0 +1,2 @@
+FROM alpine AS context
+RUN make

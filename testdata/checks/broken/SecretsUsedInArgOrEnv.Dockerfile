@@ -1,0 +1,3 @@
+FROM scratch
+ARG AWS_SECRET_ACCESS_KEY
+ENV GITHUB_TOKEN=none api_key=none PUBLIC_KEY=mine TOKEN_FILE=/run/token

@@ -1,0 +1,3 @@
+FROM nginx
+WORKDIR usr/share/nginx/html
+COPY public .

@@ -1,0 +1,254 @@
+//! Building without a command: no namespace, no unpacking, and no more of the base than is asked for.
+
+use std::path::Path;
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::support::Coracle;
+use crate::support::Image;
+use crate::support::Proxy;
+use crate::support::Registry;
+use crate::support::Scratch;
+use crate::support::archive;
+use crate::support::archive::LayerBuilder;
+use crate::support::base;
+use crate::support::coracle::Who;
+use crate::support::proxy::Fault;
+use crate::support::requirement::require;
+
+/// A base of three layers: a large one with the system's directories, a link and another one, and
+/// one on top that has `/srv`.
+fn push_base(registry: &Registry) {
+    let mut system = LayerBuilder::new();
+    for directory in ["etc", "usr", "usr/lib"] {
+        system.directory(directory, 0o755);
+    }
+    system.file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nbuilder:x:1234:1235::/:/bin/sh\n");
+    system.file("usr/lib/large", 0o644, &vec![b'x'; 4 << 20]);
+    let mut middle = LayerBuilder::new();
+    middle.symlink("lib", "usr/lib");
+    middle.directory("opt", 0o700);
+    let mut top = LayerBuilder::new();
+    top.directory("srv", 0o711);
+    let layers = [system.finish(), middle.finish(), top.finish()];
+    base::push(registry, "team/base", "latest", &layers, &json!({}));
+}
+
+struct Bench {
+    registry: Registry,
+    proxy: Proxy,
+    coracle: Coracle,
+    context: Scratch,
+}
+
+impl Bench {
+    fn new(who: Who) -> Result<Self, String> {
+        let registry = Registry::open()?;
+        push_base(&registry);
+        let proxy = Proxy::start(&registry.address());
+        let context = Scratch::new();
+        context.write("app/run", "run");
+        context.write("app/lib/part", "part");
+        Ok(Self { registry, proxy, coracle: Coracle::run_by(who)?, context })
+    }
+
+    /// Builds with these lines after `FROM`, pushes to the base's registry, and gives the image and
+    /// how many layers came down for it.
+    #[track_caller]
+    fn push(&self, lines: &str, options: &[&str]) -> (Image, usize) {
+        let address = self.proxy.address();
+        self.context.write("Dockerfile", format!("FROM {address}/team/base\n{lines}\n"));
+        let name = format!("{address}/team/app:1");
+        let directory = self.context.path().display().to_string();
+        self.proxy.forget();
+        let fixed = ["build", "-t", &name, "--push"];
+        let arguments = [&fixed, options, &[&directory]].concat();
+        self.coracle.run_without_namespaces(&arguments).ok();
+        let configs = usize::from(self.proxy.seen().iter().any(|seen| self.is_config(&seen.path)));
+        (Image::from_registry(&self.registry, "team/app", "1"), self.proxy.downloads() - configs)
+    }
+
+    /// Whether this is the path of the base's config.
+    fn is_config(&self, path: &str) -> bool {
+        let manifest = self.registry.client().manifest("team/base", "latest").expect("it is there");
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("it is JSON");
+        path.ends_with(manifest["config"]["digest"].as_str().expect("a config has a digest"))
+    }
+
+    /// The bytes of all blobs in the store.
+    fn stored(&self) -> u64 {
+        let blobs = self.coracle.store().join("blobs/sha256");
+        let files = std::fs::read_dir(blobs).expect("the store has blobs").flatten();
+        files.map(|file| file.metadata().expect("it is there").len()).sum()
+    }
+}
+
+#[test]
+fn a127_a_linked_copy_needs_nothing_of_its_base() {
+    let bench = require!(Bench::new(Who::Subordinate));
+    let lines = "COPY --link app /app\nADD --link app/run /usr/bin/\nENTRYPOINT [\"/app/run\"]";
+    let (image, layers) = bench.push(lines, &[]);
+    assert_eq!(layers, 0, "{:#?}", bench.proxy.seen());
+    assert_eq!(image.layers.len(), 5);
+    assert_eq!(image.files()["app/lib/part"].text(), "part");
+    // Three of the base, which the registry moves by itself.
+    assert!(bench.proxy.count(&Method::POST, "mount=sha256") >= 3, "{:#?}", bench.proxy.seen());
+    // Two layers and the config.
+    assert_eq!(bench.proxy.count(&Method::PUT, "/blobs/uploads/"), 3);
+    assert!(!bench.coracle.store().join("snapshots/real-user").exists());
+}
+
+#[test]
+fn a_base_is_looked_into_once_and_not_kept() {
+    let bench = require!(Bench::new(Who::Subordinate));
+    let (image, layers) = bench.push("COPY app /app\nENTRYPOINT [\"/app/run\"]", &[]);
+    // That nothing is at `/app`, only all layers together can tell.
+    assert_eq!(layers, 3, "{:#?}", bench.proxy.seen());
+    assert_eq!(image.top()["app"].summary(), "d 755 0:0");
+    assert!(bench.stored() < 100_000, "no blob of the base is in the store");
+    let (image, layers) =
+        bench.push("WORKDIR /w\nCOPY app/run /opt\nADD app /lib", &["--no-cache"]);
+    assert_eq!(layers, 0, "{:#?}", bench.proxy.seen());
+    let files = image.files();
+    // A116, A108 and A122: what is there is known, mode and link.
+    assert_eq!(files["opt"].summary(), "d 700 0:0");
+    assert_eq!(files["opt/run"].text(), "run");
+    assert_eq!(files["w"].summary(), "d 755 0:0");
+    assert_eq!(image.top().keys().next_back().map(String::as_str), Some("usr/lib/run"));
+}
+
+#[test]
+fn a_base_is_looked_into_from_the_top_and_no_deeper_than_needed() {
+    let bench = require!(Bench::new(Who::Single));
+    // A101: what is there is not changed. The layer on top has it.
+    let (image, layers) = bench.push("WORKDIR /srv", &[]);
+    assert_eq!(layers, 1, "{:#?}", bench.proxy.seen());
+    assert!(image.top().is_empty());
+    let (image, layers) = bench.push("WORKDIR /opt", &[]);
+    assert_eq!(layers, 1, "{:#?}", bench.proxy.seen());
+    assert!(image.top().is_empty());
+    let (image, layers) = bench.push("COPY --chown=builder app/run /opt/", &[]);
+    assert_eq!(layers, 1, "{:#?}", bench.proxy.seen());
+    assert_eq!(image.top()["opt"].summary(), "d 700 0:0");
+    assert_eq!(image.top()["opt/run"].summary(), "- 644 1234:1235");
+    assert!(bench.stored() < 100_000, "no blob of the base is in the store");
+}
+
+#[test]
+fn files_of_another_image_are_read_without_unpacking_it() {
+    let bench = require!(Bench::new(Who::Single));
+    let lines = format!(
+        "COPY --from={0}/team/base /usr/lib/large /x/\nCOPY --from={0}/team/base /etc /e/",
+        bench.proxy.address()
+    );
+    let (image, _) = bench.push(&lines, &[]);
+    let files = image.files();
+    assert_eq!(files["x/large"].text().len(), 4 << 20);
+    assert!(files["e/passwd"].text().contains("builder"));
+}
+
+#[test]
+fn all_files_can_be_written_without_a_namespace() {
+    let bench = require!(Bench::new(Who::Single));
+    let address = bench.proxy.address();
+    bench
+        .context
+        .write("Dockerfile", format!("FROM {address}/team/base\nCOPY --chown=5 app /lib/\n"));
+    let tar = bench.coracle.home("files.tar");
+    let directory = bench.coracle.home("files");
+    let outputs = [
+        format!("type=tar,dest={}", tar.display()),
+        format!("type=local,dest={}", directory.display()),
+    ];
+    let context = bench.context.path().display().to_string();
+    let build = ["build", "-o", &outputs[0], "-o", &outputs[1], &context];
+    bench.coracle.run_without_namespaces(&build).ok();
+    let files = archive::read(&std::fs::read(&tar).expect("it was written"));
+    assert_eq!(files["usr/lib/lib/part"].summary(), "- 644 5:5");
+    assert_eq!(files["usr/lib/large"].text().len(), 4 << 20);
+    assert_eq!(files["opt"].summary(), "d 700 0:0");
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("it was written");
+    assert_eq!(read("lib/run"), "run");
+}
+
+#[test]
+fn a_base_that_another_registry_has_passes_through() {
+    let bench = require!(Bench::new(Who::Subordinate));
+    let other = require!(Registry::open());
+    let (source, target) = (bench.proxy.address(), other.address());
+    bench.context.write("Dockerfile", format!("FROM {source}/team/base\nCOPY --link app /app\n"));
+    let name = format!("{target}/elsewhere/app:1");
+    let directory = bench.context.path().display().to_string();
+    bench.coracle.run_without_namespaces(&["build", "-t", &name, "--push", &directory]).ok();
+    let image = Image::from_registry(&other, "elsewhere/app", "1");
+    assert_eq!(image.layers.len(), 4);
+    assert!(bench.stored() < 100_000, "no blob of the base is in the store");
+}
+
+#[test]
+fn a096_a_trigger_of_the_base_can_run_a_command_that_the_dockerfile_does_not_have() {
+    let registry = require!(Registry::open());
+    let layers = [require!(base::system())];
+    let config = json!({"config": {"OnBuild": ["RUN id > /made", "COPY app /app"]}});
+    base::push(&registry, "library/trigger", "latest", &layers, &config);
+    for who in [Who::Root, Who::Subordinate, Who::Single] {
+        let coracle = require!(Coracle::run_by(who));
+        let context = Scratch::new();
+        context.write("app", "app");
+        let build = |dockerfile: &str| {
+            let tar = coracle.home("built.tar");
+            let output = format!("type=oci,dest={}", tar.display());
+            let (mirror, context) =
+                (registry.as_docker_hub(), context.path().display().to_string());
+            let options = ["--registry-mirror", &mirror, "--output", &output, "-f", "-"];
+            let build = [&["build"], &options[..], &[&context]].concat();
+            // Standard input can be read once: beginning again must not read it again.
+            coracle.run_with(&build, dockerfile).ok();
+            Image::from_oci_tar(&tar)
+        };
+        let image = build("FROM trigger\nCOPY app /own\n");
+        assert!(image.files()["made"].text().starts_with("uid=0 "), "{who:?}");
+        assert_eq!(image.files()["app"].text(), "app");
+        assert_eq!(image.files()["own"].text(), "app");
+    }
+}
+
+#[test]
+fn only_commands_need_a_namespace() {
+    let bench = require!(Bench::new(Who::Subordinate));
+    let address = bench.proxy.address();
+    let names = ["team/base", "team/base:2"].map(|name| format!("{address}/{name}"));
+    let run = |arguments: &[&str]| bench.coracle.run_without_namespaces(arguments);
+    run(&["pull", &names[0]]).ok();
+    run(&["tag", &names[0], &names[1]]).ok();
+    run(&["push", &names[1]]).ok();
+    run(&["images"]).ok();
+    let context = bench.context.path().display().to_string();
+    bench.context.write("Dockerfile", format!("FROM {address}/team/base\nRUN x\n"));
+    run(&["build", &context]).fails(4, &["cannot run the steps", "namespaces"]);
+    // A stage that nobody needs does not count.
+    let text =
+        format!("FROM {address}/team/base\nRUN x\nFROM {address}/team/base\nCOPY app /app\n");
+    bench.context.write("Dockerfile", text);
+    run(&["build", &context]).ok();
+}
+
+#[test]
+fn a_registry_that_fails_is_blamed_and_not_the_file_that_was_asked_for() {
+    let bench = require!(Bench::new(Who::Single));
+    let address = bench.proxy.address();
+    bench.context.write("Dockerfile", format!("FROM {address}/team/base\nCOPY app /app\n"));
+    let manifest = bench.registry.client().manifest("team/base", "latest").expect("it is there");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("it is JSON");
+    let layer = manifest["layers"][2]["digest"].as_str().expect("a layer has a digest");
+    let fault = Fault::Status(403, None);
+    bench.proxy.fail(20, Method::GET, layer, fault);
+    let name = format!("{address}/team/app:1");
+    let directory = bench.context.path().display().to_string();
+    let output = bench.coracle.run(&["build", "-t", &name, "--push", &directory]);
+    assert_eq!(output.code, 3, "{output}");
+    let without =
+        |path: &Path| !output.text().contains(&format!("cannot read `{}`", path.display()));
+    assert!(without(Path::new("/app")), "{output}");
+}
