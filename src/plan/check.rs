@@ -86,7 +86,7 @@ pub fn check(dockerfile: &Dockerfile, options: &PlanOptions, bases: &Bases) -> C
 /// Goes through `roots` and all that they need.
 pub(crate) fn survey(graph: &Graph<'_>, known: &Bases, roots: Vec<usize>) -> Survey {
     let mut bases = known.clone();
-    let (mut reached, mut errors) = reach::walk_from(graph, &bases, roots.clone());
+    let (mut reached, mut errors) = reach::walk_from(graph, known, roots.clone());
     let unknown: BTreeSet<BaseImage> =
         std::mem::take(&mut reached.missing).into_iter().map(|it| it.base).collect();
     if !unknown.is_empty() {
@@ -108,6 +108,9 @@ pub(crate) fn survey(graph: &Graph<'_>, known: &Bases, roots: Vec<usize>) -> Sur
         let outcome = stage::plan_stage(graph, *index, &ids, start, instructions);
         survey.warnings.extend(outcome.warnings);
         survey.errors.extend(outcome.errors);
+        if graph.budget.check().is_err() {
+            break;
+        }
         states.insert(*index, outcome.state.clone());
         let (index, state) = (*index, outcome.state);
         survey.stages.push(Surveyed { index, state, steps: outcome.stage.steps });

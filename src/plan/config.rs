@@ -6,7 +6,6 @@ use crate::dockerfile::{
     WordsInstruction,
 };
 use crate::oci::{Empty, Healthcheck, ImagePath};
-use crate::plan::scope::set_in_config;
 use crate::plan::stage::StagePlanner;
 use crate::plan::{
     PlanError, PlanErrorKind, StepKind, WorkdirStep, expose, go_format, history, lint, signal,
@@ -21,7 +20,7 @@ impl StagePlanner<'_> {
         }
         for (name, value) in &pairs {
             self.state.scope.set(name, value);
-            set_in_config(&mut self.state.config.config.env, name, value);
+            self.state.env.set(&mut self.state.config.config.env, name, value);
         }
         self.record(history::pairs("ENV", &pairs));
         Ok(())
@@ -51,7 +50,9 @@ impl StagePlanner<'_> {
             args.push((arg.name.value.clone(), value));
         }
         self.record(history::arg(&args));
-        self.state.args.extend(args);
+        for (name, value) in args {
+            self.state.args.insert(name, value);
+        }
         Ok(())
     }
 
@@ -136,7 +137,7 @@ impl StagePlanner<'_> {
         let mut exposed = Vec::new();
         for word in &it.words {
             let ports = word
-                .expand_and_split(&|name| self.lookup(word, name))
+                .expand_and_split(&self.lookup(word))
                 .map_err(|error| PlanErrorKind::from(error).at(word.span))?;
             for port in ports {
                 let parsed =
@@ -147,6 +148,9 @@ impl StagePlanner<'_> {
                 if parsed.has_host {
                     self.warn_at(word.span, "ExposeInvalidFormat", lint::expose_host(&port));
                 }
+                // A port costs more than its text.
+                let size = parsed.numbered.len() * 128;
+                self.graph.budget.spend(size).map_err(|kind| kind.at(word.span))?;
                 exposed.extend(parsed.numbered);
             }
         }

@@ -173,8 +173,7 @@ impl StagePlanner<'_> {
         }
         let span = heredoc.span;
         let word = Word { raw: heredoc.body.clone(), span, escape: '\\' };
-        word.expand_body(&|name| self.lookup(&word, name))
-            .map_err(|error| PlanErrorKind::from(error).at(span))
+        word.expand_body(&self.lookup(&word)).map_err(|error| PlanErrorKind::from(error).at(span))
     }
 
     /// A flag that is empty after expansion counts as not given.

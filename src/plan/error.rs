@@ -130,6 +130,12 @@ pub enum PlanErrorKind {
     /// A config that the caller did not provide.
     #[error("the config of the base image {0} is not known")]
     MissingBase(String),
+    /// Something multiplies until the plan fills the memory.
+    #[error("the plan of this build takes more than {limit} MiB")]
+    TooLarge {
+        /// The most that it may take, in MiB.
+        limit: usize,
+    },
     /// The ONBUILD trigger of a base is not one valid instruction (rule A099).
     #[error("{kind}")]
     Trigger {
@@ -241,6 +247,9 @@ impl PlanErrorKind {
             }
             Self::UnknownTarget { names, .. } if !names.is_empty() => {
                 return Some(format!("the stages are: {}", names.join(", ")));
+            }
+            Self::TooLarge { .. } => {
+                "variables, ports, triggers or stages multiply each other: write fewer of them"
             }
             Self::BadStageIndex(_) => "stages are counted from 0; a name after AS is safer",
             Self::CopyFromLaterStage { .. } | Self::MountFromLaterStage { .. } => {

@@ -4,16 +4,17 @@
 //! is pulled. Stages that the target does not need are checked as well, as in BuildKit; only their
 //! images are not asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::dockerfile::{
     ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Stage, Word, nearest,
 };
 use crate::oci::{ParseReferenceError, Platform, Reference};
+use crate::plan::budget::Budget;
 use crate::plan::scope::Scope;
 use crate::plan::{
     BaseImage, CopyFrom, NamedContext, PlanError, PlanErrorKind, PlanOptions, StageBase, StageId,
-    builtin, copy, mount,
+    builtin, copy, lint, mount,
 };
 
 /// Where files come from: a stage, an image, or neither.
@@ -82,6 +83,10 @@ pub(crate) struct Graph<'a> {
     pub(crate) nodes: Vec<Node<'a>>,
     /// The number of the stage to build.
     pub(crate) target: usize,
+    /// What the plan may still hold.
+    pub(crate) budget: Budget,
+    /// The number of the last stage of each name.
+    names: BTreeMap<&'a str, usize>,
 }
 
 impl<'a> Graph<'a> {
@@ -108,6 +113,8 @@ impl<'a> Graph<'a> {
             target_platform,
             nodes: Vec::new(),
             target: dockerfile.stages.len().saturating_sub(1),
+            budget: Budget::default(),
+            names: BTreeMap::new(),
         };
         match graph.global_scope(&options.build_args) {
             Ok(globals) => graph.globals = globals,
@@ -173,6 +180,9 @@ impl<'a> Graph<'a> {
             Ok(base) => (base, Ok(())),
             Err(error) => (Origin::Scratch, Err(error)),
         };
+        if let Some(name) = name {
+            self.names.insert(name, index);
+        }
         let name = name.map_or_else(|| index.to_string(), str::to_owned);
         self.nodes.push(Node { stage, name, base, replaced });
         result
@@ -212,10 +222,11 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// All global arguments, those without a value too.
+    /// The global arguments, those without a value too: as many as are worth a comparison.
     pub(crate) fn global_names(&self) -> Vec<&str> {
         let declared = self.dockerfile.global_args.iter().flat_map(|it| &it.args);
-        self.globals.names().chain(declared.map(|arg| arg.name.value.as_str())).collect()
+        let declared = declared.map(|arg| arg.name.value.as_str());
+        self.globals.names().chain(declared).take(lint::MOST_NAMES).collect()
     }
 
     /// The global argument nearest to one that `word` asks for and that there is not.
@@ -258,9 +269,7 @@ impl<'a> Graph<'a> {
 
     /// The last stage of that name, among those that are known so far (rule A056).
     fn stage_named(&self, name: &str) -> Option<usize> {
-        let is_named =
-            |node: &Node<'_>| node.stage.name.as_ref().is_some_and(|it| it.value == name);
-        self.nodes.iter().rposition(is_named)
+        self.names.get(name).copied()
     }
 
     fn image(&self, name: &str, platform: &Platform) -> Result<Origin, PlanErrorKind> {
@@ -353,39 +362,63 @@ impl<'a> Graph<'a> {
     }
 
     /// Stages that copy from each other, however far around (rule A055).
+    ///
+    /// Goes down into each stage once. The way down is a list, as it may be long.
     fn find_cycle(&self) -> Option<PlanError> {
-        let mut done = BTreeSet::new();
-        (0..self.nodes.len()).find_map(|index| {
-            let span = self.visit(index, &mut Vec::new(), &mut done)?;
-            Some(PlanErrorKind::Circular(self.nodes[index].name.clone()).at(span))
-        })
-    }
-
-    /// The first instruction of a way from the stage back to itself or another on the path.
-    fn visit(
-        &self,
-        index: usize,
-        path: &mut Vec<usize>,
-        done: &mut BTreeSet<usize>,
-    ) -> Option<Span> {
-        if path.contains(&index) {
-            return Some(Span::default());
-        }
-        if self.nodes[index].replaced || !done.insert(index) {
-            return None;
-        }
-        path.push(index);
-        for instruction in &self.nodes[index].stage.instructions {
-            for source in self.sources(instruction).unwrap_or_default() {
-                let Origin::Stage(next) = source else { continue };
-                if self.visit(next, path, done).is_some() {
-                    return Some(instruction.span());
+        let mut seen = vec![Seen::No; self.nodes.len()];
+        for start in 0..self.nodes.len() {
+            let mut way = vec![(start, self.uses(start, &mut seen))];
+            // Where the first stage of the way goes down.
+            let mut span = Span::default();
+            while let Some((index, uses)) = way.last_mut() {
+                let index = *index;
+                let Some((next, used_at)) = uses.pop() else {
+                    seen[index] = Seen::Done;
+                    way.pop();
+                    continue;
+                };
+                if way.len() == 1 {
+                    span = used_at;
+                }
+                match seen[next] {
+                    Seen::OnWay => {
+                        return Some(
+                            PlanErrorKind::Circular(self.nodes[start].name.clone()).at(span),
+                        );
+                    }
+                    Seen::Done => {}
+                    Seen::No => way.push((next, self.uses(next, &mut seen))),
                 }
             }
         }
-        path.pop();
         None
     }
+
+    /// The stages that a stage takes files from, the last one first. From now on it is on the way.
+    fn uses(&self, index: usize, seen: &mut [Seen]) -> Vec<(usize, Span)> {
+        if seen[index] == Seen::Done || self.nodes[index].replaced {
+            return Vec::new();
+        }
+        seen[index] = Seen::OnWay;
+        let mut uses = Vec::new();
+        for instruction in &self.nodes[index].stage.instructions {
+            for source in self.sources(instruction).unwrap_or_default() {
+                if let Origin::Stage(next) = source {
+                    uses.push((next, instruction.span()));
+                }
+            }
+        }
+        uses.reverse();
+        uses
+    }
+}
+
+/// How far the search for cycles has come with a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    No,
+    OnWay,
+    Done,
 }
 
 /// The command line's value, or the default.
@@ -443,6 +476,26 @@ mod tests {
         assert_eq!(base(&Setup::default(), text), StageBase::Stage(StageId(0)));
         let text = "FROM busybox AS busybox\n";
         assert_eq!(base(&Setup::default(), text), image("busybox", "linux/amd64"));
+    }
+
+    #[test]
+    fn many_stages_are_resolved_at_once() {
+        use std::fmt::Write as _;
+        let count = 20_000;
+        let text = |from: &dyn Fn(usize) -> String| {
+            let mut text = String::new();
+            for index in 0..count {
+                let _ = writeln!(text, "FROM scratch AS s{index}\nCOPY --from={} / /", from(index));
+            }
+            text + "FROM scratch\n"
+        };
+        check(&Setup::default(), &text(&|_| "x/y".to_owned()), &["20000"]);
+        let forward = text(&|index| format!("s{}", (index + 1) % count));
+        check_errors(
+            &Setup::default(),
+            &forward,
+            &["2: circular dependency detected on stage: s0"],
+        );
     }
 
     #[test]

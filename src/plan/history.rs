@@ -1,10 +1,13 @@
 //! What `history` says of each instruction: BuildKit's formats (rules A047, A066 to A081).
 
 use crate::oci::History;
-use crate::plan::scope::Scope;
+use crate::plan::scope::{Declared, Scope};
 
 /// What BuildKit writes into the comment of each entry.
 const COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// About how many bytes an entry takes besides its text.
+pub(crate) const ENTRY: usize = 200;
 
 /// Whether an instruction makes a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,20 +48,17 @@ pub(crate) fn arg(args: &[(String, Option<String>)]) -> String {
 ///
 /// Each declared argument is there once, where it was first declared, with the value that the
 /// command sees; one without any value is there as `NAME=` (rule A047).
-pub(crate) fn run(args: &[String], declared: &[(String, Option<String>)], scope: &Scope) -> String {
-    let mut prefix: Vec<(&str, &str)> = Vec::new();
-    for (name, value) in declared {
-        let value = scope.get(name).or(value.as_deref()).unwrap_or_default();
-        match prefix.iter_mut().find(|(known, _)| known == name) {
-            Some(pair) => pair.1 = value,
-            None => prefix.push((name, value)),
-        }
-    }
+pub(crate) fn run(args: &[String], declared: &Declared, scope: &Scope) -> String {
+    let value = |name, own: &Option<String>| {
+        scope.get(name).or(own.as_deref()).unwrap_or_default().to_owned()
+    };
+    let prefix: Vec<String> =
+        declared.iter().map(|(name, own)| format!("{name}={}", value(name, own))).collect();
     let mut words = vec!["RUN".to_owned()];
     if !prefix.is_empty() {
         words.push(format!("|{}", prefix.len()));
     }
-    words.extend(prefix.iter().map(|(name, value)| format!("{name}={value}")));
+    words.extend(prefix);
     words.extend_from_slice(args);
     words.push("# buildkit".to_owned());
     words.join(" ")
@@ -73,15 +73,16 @@ mod tests {
         let mut scope = Scope::default();
         scope.set("foo", "bar2");
         scope.set("bar", "from env");
-        let declared = [("foo", Some("bar")), ("bar", None), ("foo", Some("bar2")), ("none", None)];
-        let declared: Vec<(String, Option<String>)> = declared
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
-            .collect();
+        let mut declared = Declared::default();
+        for (name, value) in
+            [("foo", Some("bar")), ("bar", None), ("foo", Some("bar2")), ("none", None)]
+        {
+            declared.insert(name.to_owned(), value.map(str::to_owned));
+        }
         let args = ["/bin/sh".to_owned(), "-c".to_owned(), "x  y".to_owned()];
         let expected = "RUN |3 foo=bar2 bar=from env none= /bin/sh -c x  y # buildkit";
         assert_eq!(run(&args, &declared, &scope), expected);
-        assert_eq!(run(&args[2..], &[], &scope), "RUN x  y # buildkit");
+        assert_eq!(run(&args[2..], &Declared::default(), &scope), "RUN x  y # buildkit");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Here are the checks that follow from planning. What can be seen in the text alone is the parser's.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::dockerfile::{Dockerfile, Warning, is_slip, nearest};
+use crate::dockerfile::{Dockerfile, Source, Span, Warning, Word, is_slip, nearest};
 use crate::oci::Platform;
 use crate::plan::graph::{Graph, Node, Origin};
 use crate::plan::{PlanError, PlanErrorKind};
@@ -99,6 +100,9 @@ pub(crate) fn looks_secret(name: &str) -> bool {
     has(&SECRET) && !has(&HARMLESS)
 }
 
+/// Among how many names the one is looked for that was perhaps meant.
+pub(crate) const MOST_NAMES: usize = 200;
+
 /// `UndefinedVar`
 pub(crate) fn undefined(name: &str, known: &[&str]) -> String {
     let nearest = nearest(name, known);
@@ -113,22 +117,51 @@ pub(crate) fn may_be_of_image(name: &str, known: &[&str]) -> bool {
     is_capital && !known.iter().any(|known| is_slip(name, known))
 }
 
-/// Where in `text` the variable is used.
-pub(crate) fn place_of_use(text: &str, name: &str) -> Option<Range<usize>> {
-    let uses = [format!("${{{name}}}"), format!("${name}")];
-    uses.iter().find_map(|it| text.find(it).map(|start| start..start + it.len()))
+/// Which variables a word uses as `$name` or `${name}`, and where. `${name:-x}` expects that there
+/// is no value.
+#[derive(Debug)]
+pub(crate) struct Uses<'w> {
+    word: Span,
+    joined: BTreeMap<&'w str, Range<usize>>,
+    in_source: BTreeMap<&'w str, Range<usize>>,
 }
 
-/// Whether `$name` or `${name}` stands in the text. `${name:-x}` expects that there is no value.
-pub(crate) fn is_plain_use(text: &str, name: &str) -> bool {
+impl<'w> Uses<'w> {
+    /// Looks through a word of `source`, once for all its variables.
+    pub(crate) fn of(word: &'w Word, source: &'w Source) -> Self {
+        let in_source = plain_uses(source.slice(word.span));
+        Self { word: word.span, joined: plain_uses(&word.raw), in_source }
+    }
+
+    /// Where the variable is used first; `None` if it is not.
+    pub(crate) fn place(&self, name: &str) -> Option<Span> {
+        self.joined.get(name)?;
+        // A name may go over several lines.
+        let place = self.in_source.get(name);
+        let start = self.word.start;
+        Some(place.map_or(self.word, |it| Span::new(start + it.start..start + it.end)))
+    }
+}
+
+fn plain_uses(text: &str) -> BTreeMap<&str, Range<usize>> {
     let is_name = |c: char| c == '_' || c.is_alphanumeric();
-    text.match_indices('$').any(|(at, _)| {
+    let mut uses = BTreeMap::new();
+    for (at, _) in text.match_indices('$') {
         let rest = &text[at + 1..];
-        match rest.strip_prefix('{') {
-            Some(braced) => braced.strip_prefix(name).is_some_and(|rest| rest.starts_with('}')),
-            None => rest.strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_name)),
+        let (braced, rest) = rest.strip_prefix('{').map_or((false, rest), |rest| (true, rest));
+        let end = match rest.find(|c| !is_name(c)) {
+            // `$@` and its like have one character.
+            Some(0) => rest.chars().next().map_or(0, char::len_utf8),
+            end => end.unwrap_or(rest.len()),
+        };
+        let (name, after) = rest.split_at(end);
+        let ends = if braced { after.starts_with('}') } else { !after.starts_with(is_name) };
+        if ends {
+            let length = 1 + end + if braced { 2 } else { 0 };
+            uses.entry(name).or_insert(at..at + length);
         }
-    })
+    }
+    uses
 }
 
 #[cfg(test)]
@@ -148,12 +181,17 @@ mod tests {
 
     #[test]
     fn a163_a_variable_with_a_default_may_be_undefined() {
-        let check = |text: &str, expected| assert_eq!(is_plain_use(text, "X"), expected, "{text}");
+        let check = |text: &str, expected| {
+            assert_eq!(plain_uses(text).contains_key("X"), expected, "{text}")
+        };
         check("a$X", true);
         check("${X}", true);
         check("$X/y", true);
         check("$XY", false);
         check("${X:-y}", false);
         check("X", false);
+        check("${X $X", true);
+        check("$", false);
+        assert_eq!(plain_uses("a$XY${X}$X")["X"], 4..8);
     }
 }

@@ -3,22 +3,24 @@
 //! Rule A163.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{FromInstruction, Span, Warning, Word, nearest};
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Graph;
-use crate::plan::lint::{is_plain_use, place_of_use};
+use crate::plan::lint::Uses;
 use crate::plan::scope::Scope;
 
 /// Looks at the `FROM` of every stage.
 pub(crate) fn check(graph: &Graph<'_>) -> Vec<Warning> {
     let mut warnings = Vec::new();
+    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
+    let declared: BTreeSet<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
     for stage in &graph.dockerfile.stages {
         let mut warn = |span: Span, rule: &'static str, message: String| {
             warnings.push(Warning { rule, message, span });
         };
-        for (name, span) in undeclared(graph, &stage.from) {
+        for (name, span) in undeclared(graph, &stage.from, &declared) {
             let known = graph.global_names();
             let suggestion = nearest(&name, &known).map(|it| format!(" (did you mean {it}?)"));
             let suggestion = suggestion.unwrap_or_default();
@@ -58,24 +60,21 @@ fn variables(word: &Word, scope: &Scope) -> (String, Vec<(String, Option<String>
     (word.expand(&lookup).unwrap_or_default(), asked.into_inner())
 }
 
-fn undeclared(graph: &Graph<'_>, from: &FromInstruction) -> Vec<(String, Span)> {
-    let declared = graph.dockerfile.global_args.iter().flat_map(|it| &it.args);
-    let declared: Vec<&str> = declared.map(|arg| arg.name.value.as_str()).collect();
-    let words = std::iter::once(&from.image).chain(&from.platform);
-    let asked = words.flat_map(|word| {
-        let (_, asked) = variables(word, &graph.globals);
-        let asked = asked.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
-        asked.filter(|name| is_plain_use(&word.raw, name)).map(move |name| (name, word))
-    });
-    let mut undeclared: Vec<(String, Span)> = Vec::new();
-    for (name, word) in asked {
-        if declared.contains(&name.as_str()) || undeclared.iter().any(|(it, _)| *it == name) {
-            continue;
+fn undeclared(
+    graph: &Graph<'_>,
+    from: &FromInstruction,
+    declared: &BTreeSet<&str>,
+) -> Vec<(String, Span)> {
+    let mut undeclared = Vec::new();
+    let mut seen = BTreeSet::new();
+    for word in std::iter::once(&from.image).chain(&from.platform) {
+        let uses = Uses::of(word, &graph.dockerfile.source);
+        for (name, value) in variables(word, &graph.globals).1 {
+            let Some(place) = uses.place(&name).filter(|_| value.is_none()) else { continue };
+            if !declared.contains(name.as_str()) && seen.insert(name.clone()) {
+                undeclared.push((name, place));
+            }
         }
-        let place = place_of_use(graph.dockerfile.source.slice(word.span), &name);
-        let start = word.span.start;
-        let span = place.map_or(word.span, |it| Span::new(start + it.start..start + it.end));
-        undeclared.push((name, span));
     }
     undeclared
 }

@@ -14,6 +14,7 @@
 //! What the config and the history say is BuildKit's, to the letter. Rules A019 to A131 of the
 //! checklist that tests cite.
 
+mod budget;
 mod builtin;
 mod check;
 mod chmod;
@@ -88,7 +89,8 @@ pub fn missing_bases(
 /// configs of base images may add to it (rule A096), or hold mistakes that end the build before.
 pub fn runs_command(dockerfile: &Dockerfile, options: &PlanOptions) -> bool {
     let Ok(graph) = Graph::new(dockerfile, options) else { return false };
-    let Ok(reached) = reach::walk(&graph, &Bases::new()) else { return false };
+    let bases = Bases::new();
+    let Ok(reached) = reach::walk(&graph, &bases) else { return false };
     let mut instructions = reached.stages.values().flatten().map(|planned| &planned.instruction);
     instructions.any(|instruction| matches!(**instruction, Instruction::Run(_)))
 }
@@ -126,6 +128,9 @@ pub fn plan(
             states.insert(*index, planned.state);
         }
         errors.extend(planned.errors);
+        if graph.budget.check().is_err() {
+            break;
+        }
     }
     if !errors.is_empty() {
         return Err(errors);

@@ -3,6 +3,9 @@
 use crate::dockerfile::{Instruction, Source, parse_instruction};
 use crate::plan::PlanErrorKind;
 
+/// About how many bytes a parsed trigger takes besides its text.
+pub(crate) const INSTRUCTION: usize = 1_000;
+
 /// Parses the trigger of a base. Its spans are places in the trigger, not in the Dockerfile.
 pub(crate) fn parse(trigger: &str) -> Result<Instruction, Vec<PlanErrorKind>> {
     let error = |kind| PlanErrorKind::Trigger { trigger: trigger.to_owned(), kind };

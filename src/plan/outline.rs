@@ -96,13 +96,8 @@ impl Outline {
                     };
                     let own = it.args.iter().filter(|arg| !is_global(arg));
                     self.args.extend(own.map(|arg| {
-                        let args = stage.state.args.iter();
-                        let mut values = args.filter(|(name, _)| *name == arg.name.value);
-                        outlined(
-                            arg,
-                            values.next_back().and_then(|(_, value)| value.clone()),
-                            it.span,
-                        )
+                        let value = stage.state.args.find(&arg.name.value);
+                        outlined(arg, value.cloned().flatten(), it.span)
                     }));
                 }
                 Instruction::Run(it) => {

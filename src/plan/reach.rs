@@ -32,7 +32,7 @@ pub(crate) struct Reached<'a> {
 }
 
 /// Walks from the target to everything that it needs.
-pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, Vec<PlanError>> {
+pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &'a Bases) -> Result<Reached<'a>, Vec<PlanError>> {
     let (reached, mut errors) = walk_from(graph, known, vec![graph.target]);
     if errors.is_empty() {
         return Ok(reached);
@@ -44,12 +44,15 @@ pub(crate) fn walk<'a>(graph: &Graph<'a>, known: &Bases) -> Result<Reached<'a>, 
 /// The same from several stages, with what could be reached in spite of errors.
 pub(crate) fn walk_from<'a>(
     graph: &Graph<'a>,
-    known: &Bases,
+    known: &'a Bases,
     mut waiting: Vec<usize>,
 ) -> (Reached<'a>, Vec<PlanError>) {
     let mut reached = Reached::default();
     let mut errors = Vec::new();
     while let Some(index) = waiting.pop() {
+        if graph.budget.check().is_err() {
+            break;
+        }
         if reached.stages.contains_key(&index) {
             continue;
         }
@@ -81,7 +84,7 @@ pub(crate) fn walk_from<'a>(
 fn instructions<'a>(
     graph: &Graph<'a>,
     node: &Node<'a>,
-    known: &Bases,
+    known: &'a Bases,
     errors: &mut Vec<PlanError>,
 ) -> Vec<Planned<'a>> {
     let span = node.stage.from.span;
@@ -95,7 +98,11 @@ fn instructions<'a>(
     }
     let mut planned = Vec::new();
     for trigger in triggers(graph, node, known) {
-        match onbuild::parse(&trigger) {
+        if let Err(kind) = graph.budget.spend(2 * trigger.len() + onbuild::INSTRUCTION) {
+            errors.push(kind.at(span));
+            return planned;
+        }
+        match onbuild::parse(trigger) {
             Ok(instruction) => planned.push(Planned {
                 instruction: Cow::Owned(instruction),
                 span,
@@ -113,14 +120,15 @@ fn instructions<'a>(
 }
 
 /// The triggers of what a stage starts from. Those of a stage's own parent are gone (rule A097).
-fn triggers(graph: &Graph<'_>, node: &Node<'_>, known: &Bases) -> Vec<String> {
+fn triggers<'a>(graph: &Graph<'a>, node: &Node<'_>, known: &'a Bases) -> Vec<&'a str> {
     match &node.base {
         Origin::Image(base) => {
-            known.get(base).map(|config| config.config.on_build.clone()).unwrap_or_default()
+            let config = known.get(base).map(|config| &config.config);
+            config.map(|it| it.on_build.iter().map(String::as_str).collect()).unwrap_or_default()
         }
         Origin::Stage(parent) => {
-            let text = |instruction: &Instruction| match instruction {
-                Instruction::OnBuild(it) => Some(it.text.clone()),
+            let text = |instruction: &'a Instruction| match instruction {
+                Instruction::OnBuild(it) => Some(it.text.as_str()),
                 _ => None,
             };
             graph.nodes[*parent].stage.instructions.iter().filter_map(text).collect()

@@ -3,15 +3,15 @@
 //! The instructions themselves are in `config`, `run` and `copy`. Here is what they have in common:
 //! where a stage starts, how words are expanded, where an error is, and how history grows.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{ExpandError, Instruction, Span, Warning, Word};
 use crate::oci::{ContainerConfig, ImageConfig, Platform};
 use crate::plan::graph::{Graph, Origin};
-use crate::plan::history::{MakesLayer, entry};
+use crate::plan::history::{self, MakesLayer, entry};
 use crate::plan::reach::Planned;
-use crate::plan::scope::{Scope, set_in_config, split_pair};
+use crate::plan::scope::{Declared, InOrder, Places, Scope, split_pair};
 use crate::plan::{
     Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, config,
     lint,
@@ -28,7 +28,9 @@ pub(crate) struct StageState {
     /// `ENV` and `ARG` in force.
     pub(crate) scope: Scope,
     /// Every `ARG` so far, with its value.
-    pub(crate) args: Vec<(String, Option<String>)>,
+    pub(crate) args: Declared,
+    /// Where the variables of the config's `Env` are.
+    pub(crate) env: Places,
     /// How many entries of the history come from a base image.
     pub(crate) inherited_history: usize,
     /// Whether this Dockerfile has set a working directory.
@@ -37,6 +39,20 @@ pub(crate) struct StageState {
     pub(crate) has_own_cmd: bool,
     /// Whether the config of the image at the bottom is not known, but made up for a check.
     pub(crate) base_is_unknown: bool,
+}
+
+impl StageState {
+    /// About how many bytes it takes.
+    fn size(&self) -> usize {
+        let config = &self.config.config;
+        let history = self.config.history.iter();
+        let history = history.map(|it| it.created_by.as_ref().map_or(0, String::len));
+        let variables = self.scope.iter().map(|(name, value)| name.len() + value.len());
+        let labels = config.labels.iter().map(|(name, value)| name.len() + value.len());
+        let lists = [&config.env, &config.on_build].into_iter().flatten().map(String::len);
+        let sets = config.exposed_ports.keys().chain(config.volumes.keys()).map(String::len);
+        history.chain(variables).chain(labels).chain(lists).chain(sets).map(|it| it + 64).sum()
+    }
 }
 
 /// The state in which a stage starts; `None` if its parent is not among `states`.
@@ -49,14 +65,20 @@ pub(crate) fn start(
     let mut state = match &graph.nodes[index].base {
         Origin::Scratch | Origin::Files(_) => scratch(&graph.target_platform),
         Origin::Image(base) => of_image(bases.get(base)?),
-        Origin::Stage(parent) => states.get(parent)?.clone(),
+        Origin::Stage(parent) => {
+            let parent = states.get(parent)?;
+            // The state of this stage, and the config in the plan.
+            graph.budget.note(2 * parent.size());
+            parent.clone()
+        }
     };
     state.has_own_cmd = false;
     let container = &mut state.config.config;
     // Triggers have become instructions of this stage (rules A063, A097).
     container.on_build.clear();
-    if !container.env.iter().any(|variable| split_pair(variable).0 == "PATH") {
-        set_in_config(&mut container.env, "PATH", DEFAULT_PATH);
+    state.env = Places::of(&container.env);
+    if !state.env.contains("PATH") {
+        state.env.set(&mut container.env, "PATH", DEFAULT_PATH);
     }
     // On top of the parent's scope: an ARG that hid an ENV there does so no longer (rule A044).
     for variable in &container.env {
@@ -129,6 +151,7 @@ pub(crate) fn plan_stage(
 ) -> Outcome {
     let node = &graph.nodes[index];
     let mut planner = StagePlanner::new(graph, index, ids, start);
+    planner.span = node.stage.from.span;
     planner.warnings.extend(lint::of_base(graph, node, &planner.state.config.platform));
     let mut errors = Vec::new();
     for planned in instructions {
@@ -140,7 +163,14 @@ pub(crate) fn plan_stage(
                 break;
             }
         }
+        if graph.budget.check().is_err() {
+            break;
+        }
         planner.warn_of_undefined();
+    }
+    if let Err(kind) = graph.budget.check() {
+        // Other errors are but consequences.
+        errors = vec![kind.at(planner.span)];
     }
     let StagePlanner { state, steps, warnings, .. } = planner;
     let stage = PlannedStage {
@@ -176,7 +206,7 @@ pub(crate) struct StagePlanner<'a> {
     pub(crate) span: Span,
     is_trigger: bool,
     steps: Vec<Step>,
-    undefined: RefCell<Vec<(String, Span)>>,
+    undefined: RefCell<InOrder<Span>>,
 }
 
 impl<'a> StagePlanner<'a> {
@@ -229,16 +259,25 @@ impl<'a> StagePlanner<'a> {
 
     /// The same, for those who know better where an error is.
     pub(crate) fn expand_word(&self, word: &Word) -> Result<String, ExpandError> {
-        word.expand(&|name| self.lookup(word, name))
+        word.expand(&self.lookup(word))
     }
 
-    /// The value of a variable that `word` mentions.
-    pub(crate) fn lookup(&self, word: &Word, name: &str) -> Option<String> {
-        let value = self.state.scope.get(name).map(str::to_owned);
-        if value.is_none() && lint::is_plain_use(&word.raw, name) {
-            self.undefined.borrow_mut().push((name.to_owned(), self.place_of_use(word, name)));
+    /// The values of the variables that `word` mentions.
+    pub(crate) fn lookup<'w>(&'w self, word: &'w Word) -> impl Fn(&str) -> Option<String> + 'w {
+        let uses = OnceCell::new();
+        move |name| {
+            let Some(value) = self.state.scope.get(name) else {
+                let uses = uses.get_or_init(|| lint::Uses::of(word, &self.graph.dockerfile.source));
+                let mut undefined = self.undefined.borrow_mut();
+                if let Some(place) = uses.place(name).filter(|_| !undefined.contains(name)) {
+                    undefined.insert(name.to_owned(), place);
+                }
+                return None;
+            };
+            // Beyond the limit nothing grows any more; `plan_stage` sees it.
+            let affordable = self.graph.budget.spend(value.len()).is_ok();
+            Some(if affordable { value.to_owned() } else { String::new() })
         }
-        value
     }
 
     /// Where a part of the instruction is. The parts of a trigger stand in no file.
@@ -253,11 +292,16 @@ impl<'a> StagePlanner<'a> {
 
     /// Adds an entry to the history for an instruction that changes the config alone.
     pub(crate) fn record(&mut self, created_by: String) {
+        self.graph.budget.note(created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::No));
     }
 
     /// Adds a step, and the entry in the history that its layer has.
     pub(crate) fn step(&mut self, created_by: String, title: &str, kind: StepKind) {
+        if let StepKind::Run(run) = &kind {
+            self.graph.budget.note(run.env.iter().map(String::len).sum());
+        }
+        self.graph.budget.note(2 * created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::Yes));
         let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
         self.steps.push(Step { span: self.span, title, kind });
@@ -272,14 +316,6 @@ impl<'a> StagePlanner<'a> {
     pub(crate) fn warn_at(&mut self, span: Span, rule: &'static str, message: String) {
         let span = if self.is_inside(span) { span } else { self.span };
         self.warnings.push(Warning { rule, message, span });
-    }
-
-    fn place_of_use(&self, word: &Word, name: &str) -> Span {
-        let text = self.graph.dockerfile.source.slice(word.span);
-        match lint::place_of_use(text, name) {
-            Some(range) => Span::new(word.span.start + range.start..word.span.start + range.end),
-            None => word.span,
-        }
     }
 
     /// Errors are on the first line of their instruction, as in BuildKit: a word counts only if
@@ -299,19 +335,21 @@ impl<'a> StagePlanner<'a> {
     }
 
     fn warn_of_undefined(&mut self) {
-        let mut told: Vec<String> = Vec::new();
-        for (name, span) in std::mem::take(self.undefined.get_mut()) {
-            let is_declared = self.state.args.iter().any(|(declared, _)| *declared == name);
-            let declared = self.state.args.iter().map(|(declared, _)| declared.as_str());
-            let known = self.state.scope.names().chain(declared).chain(self.graph.globals.names());
-            let known: Vec<&str> = known.collect();
-            let is_of_image = self.state.base_is_unknown && lint::may_be_of_image(&name, &known);
-            if is_declared || is_of_image || told.contains(&name) {
+        let undefined = std::mem::take(self.undefined.get_mut());
+        if undefined.is_empty() {
+            return;
+        }
+        let declared = self.state.args.iter().map(|(declared, _)| declared);
+        let known = self.state.scope.names().chain(declared).chain(self.graph.globals.names());
+        let known: Vec<String> = known.take(lint::MOST_NAMES).map(str::to_owned).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        for (name, span) in undefined.iter() {
+            let is_of_image = self.state.base_is_unknown && lint::may_be_of_image(name, &known);
+            if is_of_image || self.state.args.contains(name) {
                 continue;
             }
-            let message = lint::undefined(&name, &known);
-            self.warn_at(span, "UndefinedVar", message);
-            told.push(name);
+            let message = lint::undefined(name, &known);
+            self.warn_at(*span, "UndefinedVar", message);
         }
     }
 }
