@@ -275,7 +275,13 @@ impl RegistryError {
 
     /// Whether the registry is there, but cannot answer just now.
     pub fn is_trouble(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+        match self {
+            Self::Unavailable { .. } | Self::RateLimited { .. } => true,
+            Self::Unreachable { source, .. } => {
+                matches!(source, HttpError::Broken { .. } | HttpError::Timeout { .. })
+            }
+            _ => false,
+        }
     }
 
     /// Whether the same may go well when it is begun anew (rules B080, B092).
