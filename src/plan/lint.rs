@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a163_a_variable_with_a_default_may_be_undefined() {
         let check = |text: &str, expected| {
-            assert_eq!(plain_uses(text).contains_key("X"), expected, "{text}")
+            assert_eq!(plain_uses(text).contains_key("X"), expected, "{text}");
         };
         check("a$X", true);
         check("${X}", true);
