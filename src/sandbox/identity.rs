@@ -5,7 +5,9 @@ use std::fs;
 use std::sync::Arc;
 
 use crate::layer::{OverlayFormat, Owners};
+use crate::sandbox::choice::Judgement;
 use crate::sandbox::idmap::IdMap;
+use crate::sandbox::probe::Probe;
 use crate::sandbox::program::Program;
 use crate::sandbox::{Isolation, SandboxError};
 
@@ -30,10 +32,19 @@ impl Identity {
     /// What this process is without entering anything: `None` for an ordinary user, and for the
     /// root of a user namespace that others have made.
     pub fn of_machine_root() -> Option<Self> {
-        let is_first = fs::read_link("/proc/self/ns/user")
-            .is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
-        (is_first && rustix::process::geteuid().is_root()).then_some(Self::Root)
+        (is_first_namespace() && rustix::process::geteuid().is_root()).then_some(Self::Root)
     }
+}
+
+/// Whether this is the machine's first user namespace, so that ids mean what they say.
+pub(super) fn is_first_namespace() -> bool {
+    fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE)
+}
+
+/// How many ids there are in this user namespace, of users or of groups, whichever are fewer.
+pub(super) fn count_ids() -> u64 {
+    let count = |path| IdMap::parse(&fs::read_to_string(path).unwrap_or_default()).count();
+    count("/proc/self/uid_map").min(count("/proc/self/gid_map"))
 }
 
 /// Why an ordinary user's namespace has one id only.
@@ -82,6 +93,18 @@ impl OneId {
     }
 }
 
+impl OneId {
+    /// What the words of a trial mean: a helper that is not installed is named.
+    pub(super) fn of(said: Option<&str>, probe: &Probe) -> Self {
+        match (&probe.not_lent, said) {
+            (Some(why), _) => why.clone(),
+            (None, Some("newuidmap")) => Self::NoHelper { program: "newuidmap" },
+            (None, Some("newgidmap")) => Self::NoHelper { program: "newgidmap" },
+            (None, said) => Self::HelperFailed { said: said.unwrap_or_default().to_owned() },
+        }
+    }
+}
+
 impl fmt::Display for OneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,6 +126,8 @@ pub struct Sandbox {
     may_set_groups: bool,
     of: Option<String>,
     why_one: Option<OneId>,
+    /// The stronger ways that do not work here, and why.
+    passed_over: Vec<(Isolation, String)>,
     program: Arc<Program>,
 }
 
@@ -110,12 +135,10 @@ impl Sandbox {
     /// What this process has now. `of` is whose ids they are, if they were lent.
     pub(super) fn here(of: Option<String>, why_one: Option<OneId>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let first = fs::read_link("/proc/self/ns/user");
-        let is_first = first.is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
         let (uids, gids) =
             (IdMap::parse(&read("/proc/self/uid_map")), IdMap::parse(&read("/proc/self/gid_map")));
         let identity = match uids.count().min(gids.count()) {
-            _ if is_first => Identity::Root,
+            _ if is_first_namespace() => Identity::Root,
             0 | 1 => Identity::Single,
             count => Identity::Range(count),
         };
@@ -129,6 +152,7 @@ impl Sandbox {
             may_set_groups,
             of,
             why_one: why_one.or(given),
+            passed_over: Vec::new(),
             program: Arc::default(),
         }
     }
@@ -143,6 +167,20 @@ impl Sandbox {
         let identity = Identity::Emulated;
         let (uids, gids) = (IdMap::all(), IdMap::all());
         Self { isolation, identity, uids, gids, why_one: None, ..here }
+    }
+
+    /// The same, for want of something better.
+    pub(super) fn instead_of(mut self, better: &[Judgement]) -> Self {
+        let stronger = better.iter().filter(|it| it.rung.isolation() > self.isolation);
+        for judgement in stronger {
+            let isolation = judgement.rung.isolation();
+            if let Some(lack) = judgement.lacks.first()
+                && self.passed_over.iter().all(|(known, _)| *known != isolation)
+            {
+                self.passed_over.push((isolation, lack.reason.clone()));
+            }
+        }
+        self
     }
 
     /// How a step is kept in its root file system.
@@ -179,15 +217,23 @@ impl Sandbox {
         self.why_one.as_ref()
     }
 
-    /// One line for people: what this process runs steps as.
+    /// One line for people: how steps are isolated, with which ids, and why not better.
     pub fn describe(&self) -> String {
+        let mut text = format!("isolation: {}, {}", self.isolation, self.describe_ids());
+        for (isolation, why) in &self.passed_over {
+            text.push_str(&format!("; not {isolation}: {why}"));
+        }
+        text
+    }
+
+    fn describe_ids(&self) -> String {
         let of = self.of.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
         match (self.identity, &self.why_one) {
             (Identity::Emulated, _) => "emulated ids".to_owned(),
             (Identity::Root, _) => "root of this machine".to_owned(),
-            (Identity::Range(count), _) => format!("user namespace with {count} ids{of}"),
-            (Identity::Single, Some(why)) => format!("user namespace with one id{of} ({why})"),
-            (Identity::Single, None) => format!("user namespace with one id{of}"),
+            (Identity::Range(count), _) => format!("{count} ids{of}"),
+            (Identity::Single, Some(why)) => format!("one id{of} ({why})"),
+            (Identity::Single, None) => format!("one id{of}"),
         }
     }
 
@@ -236,6 +282,7 @@ mod tests {
             may_set_groups: true,
             of,
             why_one,
+            passed_over: Vec::new(),
             program: Arc::default(),
         }
     }
@@ -244,12 +291,12 @@ mod tests {
     fn a_description_says_whose_ids_and_how_many() {
         let map = IdMap::with_lent(1000, &[(100_000, 65_536)]);
         let range = sandbox(Identity::Range(map.count()), map, None);
-        assert_eq!(range.describe(), "user namespace with 65537 ids of alice");
+        assert_eq!(range.describe(), "isolation: namespaces, 65537 ids of alice");
         let why = OneId::NoHelper { program: "newuidmap" };
         let single = sandbox(Identity::Single, IdMap::single(1000), Some(why));
         assert_eq!(
             single.describe(),
-            "user namespace with one id of alice (newuidmap is not installed)"
+            "isolation: namespaces, one id of alice (newuidmap is not installed)"
         );
     }
 
