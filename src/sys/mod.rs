@@ -6,6 +6,8 @@
 pub(crate) mod beneath;
 pub(crate) mod mount;
 pub(crate) mod namespace;
+pub(crate) mod notify;
 pub(crate) mod process;
+pub(crate) mod remote;
 pub(crate) mod seccomp;
 pub(crate) mod xattr;
