@@ -11,6 +11,7 @@ mod plain;
 mod switches;
 mod technique;
 mod trial;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::sandbox::enter::exit_code;
 use crate::sandbox::probe::technique::{Technique, Verdict};
 use crate::sandbox::probe::trial::{Trial, run};
+use crate::sandbox::probe::watch;
 use crate::sys::process::{execve, fork_with};
 
 /// A user and group that is neither this one nor root.
@@ -47,6 +48,7 @@ fn attempt(technique: Technique, place: &Path) -> Verdict {
         Technique::Chroot => apart(|| Ok(rustix::process::chroot(place)?)),
         Technique::Chown => give_away(place).into(),
         Technique::Mknod => make_device(place).into(),
+        Technique::Notify => watch::notify().into(),
         Technique::OpenInRoot => open_in_root(place).into(),
         Technique::UserAttributes => set_attribute(place).into(),
         Technique::RunFromStore => run_from(place).into(),
