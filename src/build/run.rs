@@ -51,6 +51,9 @@ pub(crate) fn perform(
 ) -> Result<Layer, BuildErrorKind> {
     let workshop = &site.workshop;
     let sandbox = workshop.sandbox()?;
+    if let Some(text) = sandbox.introduce() {
+        task.note(text);
+    }
     let user = user(&step.user, files)?;
     let active = workshop.snapshotter.prepare(files)?;
     let scratch = workshop.store.temp_dir()?;

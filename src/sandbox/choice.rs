@@ -138,13 +138,18 @@ pub struct Judgement {
 
 /// Says what stands in the way of a rung.
 pub fn judge(probe: &Probe, rung: Rung) -> Judgement {
-    let lacking = |technique: &&Technique| !probe.works(**technique);
-    let needs = rung.needs(probe);
-    let mut lacks: Vec<Lack> =
-        needs.iter().filter(lacking).map(|it| advice::lack(probe, *it)).collect();
-    // Reported once, by its cause: what was not tried builds upon what failed.
+    let lacking = |techniques: &[Technique]| -> Vec<Lack> {
+        let lacking = techniques.iter().filter(|technique| !probe.works(**technique));
+        lacking.map(|technique| advice::lack(probe, *technique)).collect()
+    };
+    let mut lacks = lacking(&rung.needs(probe));
+    // Reported once, by its cause: what was not tried builds upon what failed, and more ids are of
+    // no use without a namespace to have them in.
     if lacks.iter().any(|lack| lack.is_tried(probe)) {
         lacks.retain(|lack| lack.is_tried(probe));
+    }
+    if lacks.iter().any(|lack| lack.technique == Technique::UserNamespace) {
+        lacks.retain(|lack| !matches!(lack.technique, Technique::OwnIds | Technique::LentIds));
     }
     match rung {
         // With one id it works, and is the rung below.
@@ -155,14 +160,9 @@ pub fn judge(probe: &Probe, rung: Rung) -> Judgement {
         Rung::Chroot if probe.uid != 0 => lacks = vec![advice::not_root()],
         _ => {}
     }
-    let tried = |technique: &&&Technique| *probe.verdict(***technique) != Default::default();
-    let uses = rung.uses().iter().filter(lacking_of(probe)).filter(|it| tried(&it));
-    let misses = uses.map(|it| advice::lack(probe, *it)).collect();
+    let mut misses = lacking(rung.uses());
+    misses.retain(|lack| lack.is_tried(probe));
     Judgement { rung, lacks, misses }
-}
-
-fn lacking_of(probe: &Probe) -> impl Fn(&&Technique) -> bool + '_ {
-    |technique| !probe.works(**technique)
 }
 
 /// What was decided.
@@ -251,5 +251,154 @@ impl NoIsolation {
             ),
             None => "`coracle doctor` says what this place allows".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::probe::{Switches, Verdict};
+    use crate::sandbox::{At, OneId};
+
+    const EPERM: i32 = libc::EPERM;
+
+    /// A place where everything works but what `refused` names; `untried` was not reached.
+    fn place(uid: u32, refused: &[(Technique, i32)], untried: &[Technique]) -> Probe {
+        let verdict = |technique: Technique| {
+            let errno = refused.iter().find(|(it, _)| *it == technique).map(|(_, errno)| *errno);
+            match errno {
+                Some(errno) => Verdict::Refused { errno, said: None },
+                None if untried.contains(&technique) => Verdict::Untried,
+                None => Verdict::Works(match technique {
+                    Technique::LentIds | Technique::OwnIds => Some(65_537),
+                    Technique::Landlock => Some(6),
+                    _ => None,
+                }),
+            }
+        };
+        Probe {
+            uid,
+            own_ids: u64::from(u32::MAX),
+            is_first_namespace: true,
+            verdicts: Technique::ALL.into_iter().map(|it| (it, verdict(it))).collect(),
+            ..Probe::default()
+        }
+    }
+
+    /// What comes after a user namespace.
+    const INSIDE: [Technique; 7] = [
+        Technique::Privilege,
+        Technique::Mount,
+        Technique::OverlayUser,
+        Technique::OverlayTrusted,
+        Technique::PivotRoot,
+        Technique::FreshProc,
+        Technique::NetworkNamespace,
+    ];
+
+    fn user(refused: &[(Technique, i32)], untried: &[Technique]) -> Probe {
+        let ordinary = [Technique::Chroot, Technique::Chown, Technique::Mknod];
+        let mut all: Vec<(Technique, i32)> = ordinary.map(|it| (it, EPERM)).to_vec();
+        all.extend(refused);
+        place(1000, &all, &[untried, &[Technique::Privilege, Technique::OwnIds]].concat())
+    }
+
+    fn root_pod() -> Probe {
+        let refused = [(Technique::UserNamespace, EPERM), (Technique::OwnIds, EPERM)];
+        place(0, &refused, &[&INSIDE[..], &[Technique::LentIds]].concat())
+    }
+
+    fn restricted_pod() -> Probe {
+        let not_lent = OneId::NotLent { file: "/etc/subuid", user: "1000".to_owned() };
+        let refused = [(Technique::UserNamespace, EPERM), (Technique::LentIds, EPERM)];
+        Probe { not_lent: Some(not_lent), ..user(&refused, &INSIDE) }
+    }
+
+    #[track_caller]
+    fn check(probe: &Probe, rung: Rung, identity: Identity) {
+        let choice = choose(probe, Wish::default()).expect("a way");
+        assert_eq!((choice.rung, choice.rung.identity(probe)), (rung, identity), "{choice:#?}");
+        assert!(choice.better.iter().all(|it| !it.lacks.is_empty()), "{choice:#?}");
+    }
+
+    /// The seven places, as `shared/reference/sandbox.md` has measured them, and some more.
+    #[test]
+    fn the_best_that_works_is_taken() {
+        check(&place(0, &[], &[Technique::LentIds]), Rung::ManyIds, Identity::Root);
+        let lent = user(&[(Technique::OverlayTrusted, libc::EIO)], &[]);
+        check(&lent, Rung::ManyIds, Identity::Range(65_537));
+        check(&user(&[(Technique::LentIds, EPERM)], &[]), Rung::OneId, Identity::Single);
+        check(&root_pod(), Rung::Chroot, Identity::Root);
+        check(&restricted_pod(), Rung::Emulate, Identity::Emulated);
+        let own_users = Probe { is_first_namespace: false, own_ids: 65_536, ..root_pod() };
+        check(&own_users, Rung::Chroot, Identity::Range(65_536));
+        let limit = [(Technique::UserNamespace, libc::ENOSPC), (Technique::LentIds, libc::ENOSPC)];
+        check(&user(&limit, &INSIDE), Rung::Emulate, Identity::Emulated);
+        // CAP_SYS_ADMIN in the namespace of a pod, with Docker's filter: no pivot_root.
+        let refused = [(Technique::PivotRoot, EPERM), (Technique::OverlayTrusted, EPERM)];
+        let admin = place(0, &refused, &[Technique::LentIds]);
+        let admin = Probe { is_first_namespace: false, own_ids: 65_536, ..admin };
+        check(&admin, Rung::Chroot, Identity::Range(65_536));
+        // A store on a container's own root.
+        let on_overlay = [(Technique::OverlayUser, libc::EINVAL)];
+        check(&user(&on_overlay, &[]), Rung::Emulate, Identity::Emulated);
+        // Namespaces of one id, in which nothing more can be made.
+        let one = Probe { own_ids: 1, is_first_namespace: false, ..place(0, &[], &[]) };
+        check(&one, Rung::OneId, Identity::Single);
+    }
+
+    #[test]
+    fn each_better_one_is_out_for_a_reason_and_has_a_way() {
+        let choice = choose(&restricted_pod(), Wish::default()).expect("a way");
+        let rungs: Vec<Rung> = choice.better.iter().map(|it| it.rung).collect();
+        assert_eq!(rungs, [Rung::ManyIds, Rung::OneId, Rung::Chroot]);
+        let [lack] = &choice.better[1].lacks[..] else { panic!("{choice:#?}") };
+        assert_eq!(lack.technique, Technique::UserNamespace);
+        assert_eq!(lack.errno.as_deref(), Some("EPERM"));
+        let in_pod = lack.remedies.iter().find(|it| it.at == At::Kubernetes).expect("a way");
+        assert_eq!(in_pod.lines[1], "  seccompProfile: {type: Unconfined}");
+        let [lack] = &choice.better[2].lacks[..] else { panic!("{choice:#?}") };
+        assert_eq!(lack.reason, "this is not uid 0");
+    }
+
+    #[test]
+    fn a_switch_of_the_machine_is_named_with_the_command_that_turns_it() {
+        let switches = Switches { apparmor: true, ..Switches::default() };
+        let refused = user(&[(Technique::Mount, libc::EACCES)], &INSIDE[2..]);
+        let judgement = judge(&Probe { switches, ..refused }, Rung::OneId);
+        let [lack] = &judgement.lacks[..] else { panic!("{judgement:#?}") };
+        assert_eq!(lack.reason, "AppArmor takes the power from user namespaces");
+        assert!(lack.remedies[0].lines[0].starts_with("sudo sysctl -w kernel.apparmor_"));
+    }
+
+    #[test]
+    fn a_wish_is_kept_or_refused_with_the_reason() {
+        let wish = |isolation, at_least| Wish { isolation, at_least };
+        let forced = |it| choose(&root_pod(), wish(Some(it), None)).map(|choice| choice.rung);
+        assert_eq!(forced(Isolation::Emulate), Ok(Rung::Emulate));
+        assert_eq!(forced(Isolation::Chroot), Ok(Rung::Chroot));
+        let none = forced(Isolation::Namespaces).expect_err("refused");
+        assert_eq!(
+            none.to_string(),
+            "the isolation `namespaces` does not work here: the surrounding container or a \
+             security module refuses user namespaces"
+        );
+        assert!(none.hint().contains("seccomp=unconfined"), "{}", none.hint());
+        let least = |it| choose(&restricted_pod(), wish(None, Some(it)));
+        assert_eq!(least(Isolation::Emulate).map(|choice| choice.rung), Ok(Rung::Emulate));
+        let none = least(Isolation::Chroot).expect_err("refused").to_string();
+        assert!(none.starts_with("no isolation as strong as `chroot` works here; "), "{none}");
+        assert!(none.ends_with("; chroot: this is not uid 0"), "{none}");
+        let both = wish(Some(Isolation::Emulate), Some(Isolation::Chroot));
+        let none = choose(&root_pod(), both).expect_err("refused").to_string();
+        assert!(none.contains("is weaker than"), "{none}");
+    }
+
+    #[test]
+    fn what_a_step_can_do_without_is_told_too() {
+        let masked = user(&[(Technique::FreshProc, EPERM)], &[]);
+        let judgement = judge(&masked, Rung::ManyIds);
+        assert!(judgement.lacks.is_empty());
+        assert_eq!(judgement.misses[0].technique, Technique::FreshProc);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::layer::{OverlayFormat, Owners};
 use crate::sandbox::choice::Judgement;
@@ -128,6 +129,7 @@ pub struct Sandbox {
     why_one: Option<OneId>,
     /// The stronger ways that do not work here, and why.
     passed_over: Vec<(Isolation, String)>,
+    was_mentioned: Arc<AtomicBool>,
     program: Arc<Program>,
 }
 
@@ -153,6 +155,7 @@ impl Sandbox {
             of,
             why_one: why_one.or(given),
             passed_over: Vec::new(),
+            was_mentioned: Arc::default(),
             program: Arc::default(),
         }
     }
@@ -226,6 +229,11 @@ impl Sandbox {
         text
     }
 
+    /// [`describe`](Self::describe), the first time that anybody asks; `None` afterwards.
+    pub fn introduce(&self) -> Option<String> {
+        (!self.was_mentioned.swap(true, Ordering::Relaxed)).then(|| self.describe())
+    }
+
     fn describe_ids(&self) -> String {
         let of = self.of.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
         match (self.identity, &self.why_one) {
@@ -283,6 +291,7 @@ mod tests {
             of,
             why_one,
             passed_over: Vec::new(),
+            was_mentioned: Arc::default(),
             program: Arc::default(),
         }
     }

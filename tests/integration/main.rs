@@ -18,6 +18,7 @@ mod machine;
 mod mounts;
 mod network;
 mod outputs;
+mod places;
 mod proof_of_support;
 mod push;
 mod registry_commands;

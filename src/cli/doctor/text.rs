@@ -17,9 +17,13 @@ pub(super) fn render(report: &Report) -> String {
     for lack in taken.into_iter().flat_map(|judgement| &judgement.misses) {
         describe(lack, "but ", &mut lines);
     }
-    for judgement in report.better() {
-        lines.push(String::new());
-        not(judgement, &mut lines);
+    let better = report.better();
+    for (index, judgement) in better.iter().enumerate() {
+        // What two rungs lack alike is said of the lower one.
+        if better.get(index + 1).is_none_or(|next| next.lacks != judgement.lacks) {
+            lines.push(String::new());
+            not(judgement, &mut lines);
+        }
     }
     lines.extend([String::new(), store(report), String::new()]);
     lines.push(format!("What was tried, in {} ms:", report.probe.took.as_millis()));

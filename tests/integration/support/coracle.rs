@@ -230,39 +230,45 @@ impl Coracle {
     /// Checks that no process and no mount of this user's is left, soon.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let left = self.left();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "left behind: {left:#?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert_nothing_names(self.scratch.path());
     }
+}
 
-    /// Processes that name the scratch directory, or live where something of it is mounted.
-    fn left(&self) -> Vec<String> {
-        let scratch = self.scratch.path().to_str().expect("scratch paths are ASCII").to_owned();
-        let own = std::process::id().to_string();
-        let mut left = Vec::new();
-        for process in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-            let pid = process.file_name().to_string_lossy().into_owned();
-            if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
-                continue;
-            }
-            // Unreadable is somebody else's, or gone.
-            let read = |name: &str| {
-                let bytes = fs::read(process.path().join(name)).unwrap_or_default();
-                String::from_utf8_lossy(&bytes).replace('\0', " ")
-            };
-            let command = read("cmdline");
-            if command.contains(&scratch) || read("mountinfo").contains(&scratch) {
-                left.push(format!("{pid}: {command}"));
-            }
+/// Checks that no process names the directory `scratch` or lives where something of it is mounted,
+/// soon.
+#[track_caller]
+pub(crate) fn assert_nothing_names(scratch: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = naming(scratch);
+        if left.is_empty() {
+            return;
         }
-        left
+        assert!(Instant::now() < deadline, "left behind: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn naming(scratch: &Path) -> Vec<String> {
+    let scratch = scratch.to_str().expect("scratch paths are ASCII");
+    let own = std::process::id().to_string();
+    let mut left = Vec::new();
+    for process in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        // Unreadable is somebody else's, or gone.
+        let read = |name: &str| {
+            let bytes = fs::read(process.path().join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        let command = read("cmdline");
+        if command.contains(scratch) || read("mountinfo").contains(scratch) {
+            left.push(format!("{pid}: {command}"));
+        }
+    }
+    left
 }
 
 /// Runs a command to its end, with `input` on its standard input if that is a pipe.
