@@ -1,5 +1,6 @@
 //! Why a technique does not work here, in plain words, and the exact way to have it. Pure.
 
+use crate::sandbox::identity::lend;
 use crate::sandbox::probe::{Probe, Technique, Verdict, errno_name};
 use crate::sandbox::{OneId, Refusal};
 
@@ -117,9 +118,8 @@ fn refused(refusal: Refusal) -> (String, Vec<Remedy>) {
 
 fn ids(why: OneId) -> (String, Vec<Remedy>) {
     let remedies = match &why {
-        OneId::NotLent { user, .. } => {
-            let line = "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535";
-            vec![remedy(At::Machine, [format!("{line} {user}")])]
+        OneId::NotLent { user, first_free, .. } => {
+            vec![remedy(At::Machine, [lend(user, *first_free)])]
         }
         OneId::NoHelper { .. } => vec![remedy(At::Machine, ["sudo apt-get install uidmap"])],
         OneId::HelperFailed { .. } => vec![

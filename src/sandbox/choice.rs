@@ -309,7 +309,8 @@ mod tests {
     }
 
     fn restricted_pod() -> Probe {
-        let not_lent = OneId::NotLent { file: "/etc/subuid", user: "1000".to_owned() };
+        let (file, user_name) = ("/etc/subuid", "1000".to_owned());
+        let not_lent = OneId::NotLent { file, user: user_name, first_free: 100_000 };
         let refused = [(Technique::UserNamespace, EPERM), (Technique::LentIds, EPERM)];
         Probe { not_lent: Some(not_lent), ..user(&refused, &INSIDE) }
     }

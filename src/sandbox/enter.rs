@@ -18,7 +18,7 @@ use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
 use crate::sandbox::choice::{Wish, choose};
-use crate::sandbox::idmap::{IdMap, lent};
+use crate::sandbox::idmap::{IdMap, first_free, lent};
 use crate::sandbox::probe::{Probe, Technique, Verdict};
 use crate::sandbox::{EnterError, Isolation, OneId, Sandbox};
 use crate::sys::namespace::unshare;
@@ -127,7 +127,8 @@ fn maps(uid: u32, gid: u32, name: Option<&str>) -> Result<Maps, OneId> {
         let lent = lent(&read(file), name, uid);
         if lent.is_empty() {
             let user = name.map_or_else(|| uid.to_string(), str::to_owned);
-            return Err(OneId::NotLent { file, user });
+            let first_free = first_free(&(read("/etc/subuid") + &read("/etc/subgid")));
+            return Err(OneId::NotLent { file, user, first_free });
         }
         Ok(IdMap::with_lent(own, &lent))
     };

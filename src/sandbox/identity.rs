@@ -57,6 +57,8 @@ pub enum OneId {
         file: &'static str,
         /// Name or number.
         user: String,
+        /// From here on nobody has been lent any.
+        first_free: u32,
     },
     /// `newuidmap` or `newgidmap` is not installed.
     NoHelper {
@@ -76,10 +78,9 @@ impl OneId {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::NotLent { user, .. } => format!(
-                "lend yourself a range of ids: `sudo usermod --add-subuids 100000-165535 \
-                 --add-subgids 100000-165535 {user}`"
-            ),
+            Self::NotLent { user, first_free, .. } => {
+                format!("lend yourself a range of ids: `{}`", lend(user, *first_free))
+            }
             Self::NoHelper { .. } => {
                 "install newuidmap and newgidmap: the package is `uidmap` (Debian, Ubuntu) or \
                  `shadow-utils` (Fedora, Alpine: `shadow-uidmap`)"
@@ -106,10 +107,16 @@ impl OneId {
     }
 }
 
+/// The command that lends a user as many ids as Linux distributions do.
+pub(super) fn lend(user: &str, first: u32) -> String {
+    let range = format!("{first}-{}", first.saturating_add(0xffff));
+    format!("sudo usermod --add-subuids {range} --add-subgids {range} {user}")
+}
+
 impl fmt::Display for OneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLent { file, user } => write!(f, "no range of ids for {user} in {file}"),
+            Self::NotLent { file, user, .. } => write!(f, "no range of ids for {user} in {file}"),
             Self::NoHelper { program } => write!(f, "{program} is not installed"),
             Self::HelperFailed { said } => f.write_str(said),
             Self::Given => f.write_str("the surrounding user namespace has one id"),
@@ -311,7 +318,8 @@ mod tests {
 
     #[test]
     fn an_id_that_does_not_exist_is_refused_with_the_reason() {
-        let why = OneId::NotLent { file: "/etc/subuid", user: "alice".to_owned() };
+        let (file, user) = ("/etc/subuid", "alice".to_owned());
+        let why = OneId::NotLent { file, user, first_free: 231_072 };
         let single = sandbox(Identity::Single, IdMap::single(1000), Some(why.clone()));
         assert!(single.require_user(0).is_ok());
         let error = single.require_user(33).expect_err("no such user");
@@ -320,5 +328,6 @@ mod tests {
             "user 33 does not exist in this build's user namespace, which has 1 ids"
         );
         assert_eq!(error.hint(), Some(why.hint()));
+        assert!(why.hint().contains("--add-subuids 231072-296607 --add-subgids 231072-296607"));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::support::Coracle;
 use crate::support::Image;
 use crate::support::Place;
 use crate::support::Registry;
-use crate::support::Scratch;
-use crate::support::base;
-use crate::support::coracle::finish;
+use crate::support::coracle::Output;
+use crate::support::coracle::Who;
 use crate::support::place::Kind;
 use crate::support::pod::Manifest;
 use crate::support::pod::Pod;
@@ -100,4 +100,66 @@ fn doctor_in_a_pod_with_users_of_its_own() {
 #[test]
 fn doctor_where_no_namespaces_are_allowed() {
     check_doctor(Kind::NoNamespaces);
+}
+
+/// The lines that a report gives for having the rung `name`, to be typed or written `at` some place.
+fn advice(report: &Value, name: &str, at: &str) -> Vec<String> {
+    let rungs = report["better"].as_array().expect("a list").iter();
+    let rung = rungs.filter(|rung| rung["name"] == name).next_back();
+    let lack = &rung.unwrap_or_else(|| panic!("no {name} in {report:#}"))["lacks"][0];
+    let mut remedies = lack["remedies"].as_array().expect("a list").iter();
+    let remedy = remedies.find(|it| it["at"] == at);
+    let lines = &remedy.unwrap_or_else(|| panic!("nothing {at} in {lack:#}"))["lines"];
+    let lines = lines.as_array().expect("a list").iter();
+    lines.map(|line| line.as_str().expect("text").to_owned()).collect()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error} in {output}"))
+}
+
+const DOCTOR: [&str; 2] = ["doctor", "--format=json"];
+
+#[test]
+fn the_command_that_doctor_gives_lends_a_user_ids() {
+    let coracle = require!(Coracle::run_by(Who::Single));
+    let before = report(&coracle.run(&DOCTOR).ok());
+    assert_eq!(before["identity"]["kind"], "single", "{before:#}");
+    let [line] = &advice(&before, "namespaces", "machine")[..] else { panic!("{before:#}") };
+    let after = report(&coracle.run_after(line, &DOCTOR).ok());
+    assert_eq!(after["identity"]["kind"], "range", "{after:#}");
+    assert_eq!(after["identity"]["ids"], 65_537, "{after:#}");
+    assert_eq!(after["better"].as_array().map(Vec::len), Some(0), "{after:#}");
+}
+
+#[test]
+fn the_command_that_doctor_gives_allows_namespaces() {
+    let coracle = require!(Coracle::new());
+    let before = report(&coracle.run_without_namespaces(&DOCTOR));
+    assert_ne!(before["isolation"], "namespaces", "{before:#}");
+    let [line] = &advice(&before, "namespaces with one id", "machine")[..] else {
+        panic!("{before:#}")
+    };
+    // The tests forbid all kinds of namespaces, and a machine usually only this one.
+    let others = "for it in /proc/sys/user/max_[!u]*_namespaces /proc/sys/user/max_uts_namespaces; \
+                  do echo 9999 > $it; done";
+    let output = coracle.run_without_namespaces_but(&format!("{others}; {line}"), &DOCTOR);
+    let after = report(&output.ok());
+    assert_eq!(after["isolation"], "namespaces", "{after:#}");
+}
+
+#[test]
+fn the_lines_that_doctor_gives_for_a_pod_allow_namespaces() {
+    let pod = require!(Pod::new(Manifest::restricted()));
+    let before = report(&pod.coracle(&["doctor", "--format=json", "--root=/work/store"]));
+    assert_ne!(before["isolation"], "namespaces", "{before:#}");
+    let lines = advice(&before, "namespaces with one id", "kubernetes");
+    let pod = require!(Pod::new(Manifest::restricted().with(&lines)));
+    let after = pod.coracle(&["doctor", "--format=json", "--root=/work/store"]).ok();
+    let after = report(&after);
+    assert_eq!(after["isolation"], "namespaces", "{after:#}");
+    assert_eq!(after["identity"]["kind"], "single", "{after:#}");
+    // What is still different there is said, with the lines for it too.
+    let [missed] = &after["misses"].as_array().expect("a list")[..] else { panic!("{after:#}") };
+    assert_eq!(missed["technique"], "fresh-proc", "{missed:#}");
 }

@@ -16,6 +16,9 @@ use crate::support::process;
 use crate::support::requirement;
 use crate::support::scratch::Scratch;
 
+/// What `sudo` is where one is root already.
+const SUDO: &str = "sudo() { \"$@\"; }";
+
 /// Whom the program runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -168,13 +171,38 @@ impl Coracle {
     /// Runs the program to its end where nobody may make a namespace of any kind, as on machines that
     /// forbid it.
     pub(crate) fn run_without_namespaces<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        self.run_without_namespaces_but("", arguments)
+    }
+
+    /// The same, after somebody who may has typed `advice`.
+    pub(crate) fn run_without_namespaces_but<S: AsRef<OsStr>>(
+        &self,
+        advice: &str,
+        arguments: &[S],
+    ) -> Output {
         // The limit holds in a user namespace of its own, in which the user stays who it is.
         let limits = "for it in /proc/sys/user/max_*_namespaces; do echo 0 > $it || exit 9; done";
         let drop = "exec setpriv --inh-caps=-all --ambient-caps=-all -- \"$@\"";
         let mut command = self.command(Path::new("unshare"));
         command.args(["--user", "--map-current-user", "--keep-caps", "--", "sh", "-c"]);
-        command.args([&format!("{limits}; {drop}"), "sh"]);
+        command.args([&format!("{limits}; {SUDO}; {{ :; {advice}\n}} >&2; {drop}"), "sh"]);
         command.arg(&self.binary).args(arguments);
+        finish(&mut command, b"")
+    }
+
+    /// Runs the program to its end after root has typed `advice`, on a machine whose `/etc` is a copy
+    /// of this one's.
+    pub(crate) fn run_after<S: AsRef<OsStr>>(&self, advice: &str, arguments: &[S]) -> Output {
+        let (program, scratch) = (self.prepare(arguments), Scratch::new());
+        let copy = format!("cp -a /etc $1; mount --bind $1/etc /etc; {SUDO}");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--", "sh", "-ec"]);
+        command.args([&format!("{copy}; {{ :; {advice}\n}} >&2; shift; exec \"$@\""), "sh"]);
+        command.arg(scratch.path()).arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         finish(&mut command, b"")
     }
 
