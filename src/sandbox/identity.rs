@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::layer::{OverlayFormat, Owners};
+use crate::sandbox::cgroup::Delegated;
 use crate::sandbox::choice::Judgement;
 use crate::sandbox::idmap::IdMap;
 use crate::sandbox::probe::Probe;
@@ -46,6 +47,15 @@ pub(super) fn is_first_namespace() -> bool {
 pub(super) fn count_ids() -> u64 {
     let count = |path| IdMap::parse(&fs::read_to_string(path).unwrap_or_default()).count();
     count("/proc/self/uid_map").min(count("/proc/self/gid_map"))
+}
+
+/// To what a limit of memory applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryHold {
+    /// To the command and all that it starts, together: a control group holds it.
+    Step,
+    /// To what each process of it has for itself: a resource limit holds that (`RLIMIT_DATA`).
+    EachProcess,
 }
 
 /// Why an ordinary user's namespace has one id only.
@@ -137,6 +147,8 @@ pub struct Sandbox {
     /// The stronger ways that do not work here, and why.
     passed_over: Vec<(Isolation, String)>,
     was_mentioned: Arc<AtomicBool>,
+    /// Found out when it is first needed.
+    control_groups: Arc<OnceLock<Option<Delegated>>>,
     program: Arc<Program>,
 }
 
@@ -163,6 +175,7 @@ impl Sandbox {
             why_one: why_one.or(given),
             passed_over: Vec::new(),
             was_mentioned: Arc::default(),
+            control_groups: Arc::default(),
             program: Arc::default(),
         }
     }
@@ -241,6 +254,19 @@ impl Sandbox {
         (!self.was_mentioned.swap(true, Ordering::Relaxed)).then(|| self.describe())
     }
 
+    /// To what a limit of memory applies here.
+    pub fn memory_hold(&self) -> MemoryHold {
+        match self.control_groups() {
+            Some(_) => MemoryHold::Step,
+            None => MemoryHold::EachProcess,
+        }
+    }
+
+    /// The control groups that are ours to share out, if there are any.
+    pub(super) fn control_groups(&self) -> Option<&Delegated> {
+        self.control_groups.get_or_init(Delegated::take).as_ref()
+    }
+
     fn describe_ids(&self) -> String {
         let of = self.of.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
         match (self.identity, &self.why_one) {
@@ -299,6 +325,7 @@ mod tests {
             why_one,
             passed_over: Vec::new(),
             was_mentioned: Arc::default(),
+            control_groups: Arc::default(),
             program: Arc::default(),
         }
     }

@@ -12,6 +12,7 @@
 mod advice;
 mod cancel;
 mod caps;
+mod cgroup;
 mod child;
 mod choice;
 mod chroot;
@@ -45,7 +46,7 @@ pub use enter::enter;
 pub use error::SandboxError;
 pub use exit::Exit;
 pub use hidden::Hidden;
-pub use identity::{Identity, OneId, Sandbox};
+pub use identity::{Identity, MemoryHold, OneId, Sandbox};
 pub use isolation::{Isolation, UnknownIsolation};
 pub use limits::limit_names;
 pub use probe::{Probe, Switches, Technique, Verdict, errno_name};

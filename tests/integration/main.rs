@@ -13,6 +13,7 @@ mod files;
 mod founding_example;
 mod interruption;
 mod lazy;
+mod limits;
 mod login;
 mod machine;
 mod mounts;
