@@ -11,6 +11,7 @@ mod contexts;
 mod dockerfile_errors;
 mod files;
 mod founding_example;
+mod hostile;
 mod interruption;
 mod lazy;
 mod limits;

@@ -63,14 +63,15 @@ pub(in crate::sandbox) struct Overlay<'a> {
 impl Overlay<'_> {
     /// Mounts it on a new directory `name` of the scaffold, and returns its root.
     ///
-    /// It never syncs to disk: after a crash the upper directory is thrown away anyway.
+    /// It never syncs to disk: after a crash the upper directory is thrown away anyway. Devices in it
+    /// cannot be opened: where ids are the machine's own, they would be the machine's.
     pub(in crate::sandbox) fn mount(&self, scaffold: &Scaffold, name: &str) -> io::Result<OwnedFd> {
         let at = scaffold.place(name)?;
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         match self.configure(&context) {
             Ok(()) => {
                 let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-                let mount = fsmount(&context, flags, MountAttrFlags::empty())?;
+                let mount = fsmount(&context, flags, MountAttrFlags::MOUNT_ATTR_NODEV)?;
                 filesystem::attach(&mount, &at)?;
                 Ok(mount)
             }
@@ -104,7 +105,7 @@ impl Overlay<'_> {
             options.push(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") });
         }
         let options = CString::new(options.join(",")).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let flags = MountFlags::empty();
+        let flags = MountFlags::NODEV;
         Ok(rustix::mount::mount("overlay", by_descriptor(at), "overlay", flags, &*options)?)
     }
 

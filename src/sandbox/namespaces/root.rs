@@ -1,9 +1,9 @@
 //! The root directory of a step: its layers, and everything that is mounted into them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::thread::UnshareFlags;
 
@@ -14,6 +14,7 @@ use crate::sandbox::namespaces::overlay::{Overlay, Scaffold};
 use crate::sandbox::namespaces::{binds, dev, kernel};
 use crate::sandbox::protocol::Order;
 use crate::sandbox::{OverlayDirs, RootFs, WholeTree};
+use crate::sys::mount::set_attributes;
 use crate::sys::namespace::unshare;
 
 /// A root that is ready to be entered.
@@ -59,6 +60,8 @@ fn tree(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failu
         RootFs::Directory(WholeTree { directory, .. }) => {
             let opened = open_layer(directory)?;
             let mount = clone_of_host(directory).to("mount the root directory")?;
+            set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV)
+                .to("forbid devices in the root directory")?;
             let scaffold = Scaffold::new(&opened).to("mount a scaffold")?;
             let directory = scaffold.attach(&mount, "root").to("mount the root directory")?;
             Ok((scaffold, directory))
