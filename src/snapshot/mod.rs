@@ -16,6 +16,7 @@
 
 mod active;
 mod error;
+mod prune;
 mod unpack;
 mod view;
 
@@ -35,6 +36,7 @@ use crate::sys::beneath;
 
 pub use active::Active;
 pub use error::SnapshotError;
+pub use prune::prune;
 pub use view::View;
 
 /// Where the blob of a layer comes from.
