@@ -32,7 +32,7 @@ use std::{
 };
 
 use crate::layer::{LayerDir, OverlayFormat, Owners, Sidecar, Target, apply};
-use crate::oci::{ChainId, DiffId, Layer};
+use crate::oci::{ChainId, DiffId, ImagePath, Layer};
 use crate::sandbox::Style;
 use crate::sys::beneath;
 
@@ -160,6 +160,40 @@ impl Snapshotter {
         Active::new(self.clone(), parent.clone())
     }
 
+    /// In what shape steps get their root file systems.
+    pub fn style(&self) -> Style {
+        self.0.style
+    }
+
+    /// Copies the directory or file at `path` of `files`, which is no link, to `to`, where nothing is.
+    /// The copy is the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Merge`], [`SnapshotError::Tree`], [`SnapshotError::Io`].
+    pub fn copy_part(
+        &self,
+        files: &Committed,
+        path: &ImagePath,
+        to: &Path,
+    ) -> Result<(), SnapshotError> {
+        whole::copy_part(&files.view(), path, to, self.0.owners)
+    }
+
+    /// Copies a directory or file of this machine to `to`, where nothing is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`copy_part`](Self::copy_part).
+    pub fn copy_of(&self, path: &Path, to: &Path) -> Result<(), SnapshotError> {
+        let (around, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+        let (owners, format) = (self.0.owners, self.0.format);
+        let layer = LayerDir::open(around, owners, format, Sidecar::default());
+        let layer = layer.map_err(SnapshotError::io("open", around))?;
+        let view = View::new(vec![Arc::new(layer)]);
+        whole::copy_part(&view, &ImagePath::new(name.as_encoded_bytes()), to, owners)
+    }
+
     /// Trees that a next step may take over.
     fn warm(&self) -> MutexGuard<'_, whole::Warm> {
         self.0.warm.lock().unwrap_or_else(PoisonError::into_inner)
@@ -257,7 +291,7 @@ mod tests {
     use super::*;
     use crate::layer::testing::*;
     use crate::layer::{Entry, Kind, LayerError, LayerWriter, Tree};
-    use crate::oci::{Compression, Descriptor, Digest, ImagePath, MediaType, Timestamp};
+    use crate::oci::{Compression, Descriptor, Digest, MediaType, Timestamp};
     use crate::sandbox::{OverlayDirs, RootFs};
 
     type Entries = Vec<(Entry, &'static str)>;

@@ -14,15 +14,16 @@ use crate::snapshot::View;
 use crate::snapshot::whole::duplicate::{At, Duplicator};
 use crate::sys::beneath;
 
-/// Copies everything that `view` shows into the empty directory `root`. Gives the records of what
-/// cannot carry its own.
+/// Copies everything that `view` shows in the directory `top` into the empty directory `root`. Gives
+/// the records of what cannot carry its own.
 pub(super) fn merge(
     view: &View,
+    top: &ImagePath,
     root: BorrowedFd<'_>,
     duplicator: &Duplicator,
 ) -> Result<Sidecar, SnapshotError> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let merger = Merger { view, root, duplicator, work: Work::default() };
+    let merger = Merger { view, top, root, duplicator, work: Work::new(top) };
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| merger.take_part());
@@ -37,6 +38,7 @@ pub(super) fn merge(
 
 struct Merger<'a> {
     view: &'a View,
+    top: &'a ImagePath,
     root: BorrowedFd<'a>,
     duplicator: &'a Duplicator,
     work: Work,
@@ -56,15 +58,13 @@ struct State {
     records: Sidecar,
 }
 
-impl Default for Work {
-    fn default() -> Self {
-        let waiting = vec![ImagePath::root()];
+impl Work {
+    fn new(top: &ImagePath) -> Self {
+        let waiting = vec![top.clone()];
         let state = State { waiting, busy: 0, failed: None, records: Sidecar::default() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
-}
 
-impl Work {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,10 +106,16 @@ impl Merger<'_> {
         }
     }
 
+    /// Where something is in the copy.
+    fn in_copy(&self, path: &ImagePath) -> ImagePath {
+        let top = if self.top.is_root() { 0 } else { self.top.as_bytes().len() };
+        ImagePath::new(&path.as_bytes()[top..])
+    }
+
     /// Copies what is in one directory; gives the directories in it, which are made and empty.
     fn fill(&self, path: &ImagePath) -> Result<Vec<ImagePath>, SnapshotError> {
         let merge = |source| SnapshotError::Merge { source };
-        let to = beneath::open_directory(self.root, path.relative())
+        let to = beneath::open_directory(self.root, self.in_copy(path).relative())
             .map_err(SnapshotError::tree("open the copy of", path))?;
         let Some(topmost) = self.view.topmost(path).map_err(merge)? else { return Ok(Vec::new()) };
         let mut sources = Sources { view: self.view, path, open: Vec::new() };

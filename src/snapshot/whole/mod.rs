@@ -30,14 +30,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD};
 
-use crate::layer::{Sidecar, Target, settle};
+use crate::layer::{Owners, Sidecar, Target, settle};
 use crate::oci::ImagePath;
 use crate::sandbox::WholeTree;
 use crate::snapshot::whole::clock::Moment;
 use crate::snapshot::whole::collect::Collecting;
 use crate::snapshot::whole::duplicate::{At, Duplicator, modified};
 use crate::snapshot::whole::manifest::Manifest;
-use crate::snapshot::{Committed, SnapshotError, Snapshotter, discard};
+use crate::snapshot::{Committed, SnapshotError, Snapshotter, View, discard};
 use crate::sys::beneath;
 
 /// So many trees are kept for a next step at most: each may be as large as an image.
@@ -191,9 +191,37 @@ fn copy(snapshotter: &Snapshotter, parent: &Committed) -> Result<Tree, SnapshotE
         settle(&target, &root, &view).map_err(|source| SnapshotError::Prepare { source })?;
         return Ok(tree);
     }
-    let records = merge::merge(&view, open(&path)?.as_fd(), &Duplicator::new(owners))?;
+    let records =
+        merge::merge(&view, &ImagePath::root(), open(&path)?.as_fd(), &Duplicator::new(owners))?;
     write_records(&tree.0.join("records"), &records)?;
     Ok(tree)
+}
+
+/// Copies the directory or file `path` of `view`, which is no link, to `to`, where nothing is.
+pub(super) fn copy_part(
+    view: &View,
+    path: &ImagePath,
+    to: &Path,
+    owners: Owners,
+) -> Result<(), SnapshotError> {
+    let duplicator = Duplicator::new(owners);
+    let merge = |source| SnapshotError::Merge { source };
+    if view.topmost(path).map_err(merge)?.is_some() {
+        fs::create_dir(to).map_err(SnapshotError::io("create", to))?;
+        return merge::merge(view, path, open(to)?.as_fd(), &duplicator).map(drop);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return Ok(()) };
+    let names = view.entries(&parent).map_err(merge)?;
+    let missing = || SnapshotError::tree::<io::Error>("find", path)(io::ErrorKind::NotFound.into());
+    let layer = &view.layers()[*names.get(name).ok_or_else(missing)?];
+    let from = beneath::open_directory(layer.root(), parent.relative());
+    let from = from.map_err(SnapshotError::tree("open", &parent))?;
+    let around = open(to.parent().unwrap_or(to))?;
+    let to = to.file_name().unwrap_or_default().as_encoded_bytes();
+    let (from, to) = (At::new(&from, name), At::new(&around, to));
+    from.stat()
+        .and_then(|stat| duplicator.file(from, &stat, to))
+        .map_err(SnapshotError::tree("copy", path))
 }
 
 /// Adds the layers of `parent` that a tree lacks, which has the first `layers` of them.
