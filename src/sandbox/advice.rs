@@ -183,15 +183,17 @@ fn plain(probe: &Probe, technique: Technique, errno: i32) -> (String, Vec<Remedy
     let words = |text: &str, remedies| (text.to_owned(), remedies);
     match (technique, errno) {
         (Technique::OverlayUser | Technique::OverlayTrusted, libc::ENODEV) => words(
-            "this kernel has no overlayfs",
+            "this kernel has no overlayfs, so each step copies its root directory",
             vec![remedy(At::Machine, ["sudo modprobe overlay"])],
         ),
         (Technique::OverlayUser | Technique::OverlayTrusted, libc::EPERM | libc::EACCES) => {
-            words("overlayfs is refused here", unconfined())
+            words("overlayfs is refused here, so each step copies its root directory", unconfined())
         }
-        (Technique::OverlayUser | Technique::OverlayTrusted, _) => {
-            words("overlayfs cannot keep changes on the store's file system", volume())
-        }
+        (Technique::OverlayUser | Technique::OverlayTrusted, _) => words(
+            "overlayfs cannot keep changes on the store's file system, so each step copies its \
+                 root directory",
+            volume(),
+        ),
         (Technique::Mount | Technique::PivotRoot, _) => {
             words("the surrounding container or a security module refuses it", unconfined())
         }

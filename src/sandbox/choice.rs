@@ -80,12 +80,6 @@ impl Rung {
             Self::ManyIds | Self::OneId => {
                 needs.push(if is_direct { Technique::Privilege } else { Technique::UserNamespace });
                 needs.push(Technique::Mount);
-                let is_machine_root = is_direct && probe.is_first_namespace;
-                needs.push(if is_machine_root {
-                    Technique::OverlayTrusted
-                } else {
-                    Technique::OverlayUser
-                });
                 needs.push(Technique::PivotRoot);
                 if self == Self::ManyIds && !is_direct {
                     let is_root = probe.uid == 0;
@@ -111,9 +105,15 @@ impl Rung {
     }
 
     /// What it has use for, and can do without.
-    fn uses(self) -> &'static [Technique] {
+    fn uses(self, probe: &Probe) -> &'static [Technique] {
+        let is_machine_root = probe.works(Technique::Privilege) && probe.is_first_namespace;
         match self {
-            Self::ManyIds | Self::OneId => &[Technique::FreshProc, Technique::NetworkNamespace],
+            Self::ManyIds | Self::OneId if is_machine_root => {
+                &[Technique::OverlayTrusted, Technique::FreshProc, Technique::NetworkNamespace]
+            }
+            Self::ManyIds | Self::OneId => {
+                &[Technique::OverlayUser, Technique::FreshProc, Technique::NetworkNamespace]
+            }
             Self::Chroot => &[Technique::Mknod],
             Self::Emulate => &[Technique::Landlock, Technique::UserAttributes],
         }
@@ -160,7 +160,7 @@ pub fn judge(probe: &Probe, rung: Rung) -> Judgement {
         Rung::Chroot if probe.uid != 0 => lacks = vec![advice::not_root()],
         _ => {}
     }
-    let mut misses = lacking(rung.uses());
+    let mut misses = lacking(rung.uses(probe));
     misses.retain(|lack| lack.is_tried(probe));
     Judgement { rung, lacks, misses }
 }
@@ -340,9 +340,9 @@ mod tests {
         let admin = place(0, &refused, &[Technique::LentIds]);
         let admin = Probe { is_first_namespace: false, own_ids: 65_536, ..admin };
         check(&admin, Rung::Chroot, Identity::Range(65_536));
-        // A store on a container's own root.
+        // A store on a container's own root: slower, and as well kept.
         let on_overlay = [(Technique::OverlayUser, libc::EINVAL)];
-        check(&user(&on_overlay, &[]), Rung::Emulate, Identity::Emulated);
+        check(&user(&on_overlay, &[]), Rung::ManyIds, Identity::Range(65_537));
         // Namespaces of one id, in which nothing more can be made.
         let one = Probe { own_ids: 1, is_first_namespace: false, ..place(0, &[], &[]) };
         check(&one, Rung::OneId, Identity::Single);
