@@ -104,6 +104,7 @@ fn stacked(
         lower: &lower,
         scratch: scratch.as_ref().map(|(upper, work)| (upper, work)),
         trusted_marks,
+        devices: false,
     };
     let whole = overlay.mount(scaffold, &format!("tree-{number}")).to(action())?;
     let part = find(&whole, &tree.path).to(action())?;

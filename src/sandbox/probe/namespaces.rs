@@ -105,7 +105,8 @@ fn stack(place: &Path, name: &str, trusted_marks: bool) -> io::Result<()> {
     let (upper, work) = (host_directory(&upper)?, host_directory(&work)?);
     let lower = [host_directory(&lower)?];
     let scaffold = Scaffold::new(&upper)?;
-    let overlay = Overlay { lower: &lower, scratch: Some((&upper, &work)), trusted_marks };
+    let overlay =
+        Overlay { lower: &lower, scratch: Some((&upper, &work)), trusted_marks, devices: false };
     let root = overlay.mount(&scaffold, "root")?;
     unlinkat(&root, "replaced/old", AtFlags::empty())?;
     unlinkat(&root, "replaced", AtFlags::REMOVEDIR)?;
