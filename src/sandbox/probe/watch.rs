@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::PipeFlags;
+use rustix::process::Signal;
 
 use crate::sandbox::enter::exit_code;
 use crate::sandbox::seccomp;
+use crate::sys::landlock::{self, Ruleset};
 use crate::sys::notify::{Answer, Listener, install, receive_descriptor, send_descriptor};
 use crate::sys::process::{fork_with, poll_until, set_no_new_privileges};
+use crate::sys::{ptrace, remote};
 
 /// The call that is asked about: harmless, and made by nobody else.
 const ASKED: libc::c_long = libc::SYS_getpriority;
@@ -52,6 +56,50 @@ pub(super) fn notify() -> io::Result<()> {
         (Some(0), answered) => answered,
         (Some(errno), _) => Err(io::Error::from_raw_os_error(errno)),
         (None, _) => Err(io::Error::other("the process that was answered was killed")),
+    }
+}
+
+/// Seizes a process, and reads its memory.
+pub(super) fn trace() -> io::Result<()> {
+    const TEXT: &std::ffi::CStr = c"what is read of the other process";
+    let (waits, goes_on) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let pid = fork_with(|| {
+        // Until the other end is closed.
+        let mut byte = [0];
+        let _ = rustix::io::read(&waits, &mut byte);
+        0
+    })?;
+    let tried = ptrace::seize(pid).and_then(|()| {
+        // It is a copy of this process, so the text is at the same address in both.
+        let address = TEXT.as_ptr().expose_provenance() as u64;
+        let read = remote::read_string(pid, address, 64)?;
+        let is_the_same = read == TEXT.to_bytes();
+        if is_the_same { Ok(()) } else { Err(io::Error::other("what was read is something else")) }
+    });
+    rustix::process::kill_process(pid, Signal::KILL)?;
+    drop(goes_on);
+    exit_code(pid)?;
+    tried
+}
+
+/// Gives up everything that Landlock can take, in a process of its own; says which version it is.
+pub(super) fn landlock() -> io::Result<Option<u64>> {
+    let version = landlock::version();
+    // It says no more than that it is not there: asking again says why.
+    let version = version.ok_or_else(io::Error::last_os_error)?;
+    let pid = fork_with(|| {
+        let given_up =
+            set_no_new_privileges().and_then(|()| Ruleset::new(version)).and_then(Ruleset::enforce);
+        match given_up {
+            Ok(()) if std::fs::File::open("/").is_err() => 0,
+            Ok(()) => libc::EIO,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    })?;
+    match exit_code(pid)? {
+        Some(0) => Ok(u64::try_from(version).ok()),
+        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+        None => Err(io::Error::other("the process that tried it was killed")),
     }
 }
 
