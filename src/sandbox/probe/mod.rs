@@ -134,20 +134,14 @@ impl Probe {
     }
 
     fn try_namespaces(&mut self, place: &Path, all: bool) -> io::Result<()> {
-        let directory = place.join("namespaces");
-        fs::create_dir(&directory)?;
-        let way = if self.uid == 0 && namespaces::try_privilege()?.works() {
-            Way::Direct
-        } else {
-            Way::UserNamespace
-        };
-        self.verdicts.extend(namespaces::try_way(way, &directory, all)?);
-        if all && way == Way::Direct {
-            let directory = place.join("user-namespace");
-            fs::create_dir(&directory)?;
-            let other = namespaces::try_way(Way::UserNamespace, &directory, false)?;
-            let entrance = other.into_iter().filter(|it| it.0 == Technique::UserNamespace);
-            self.verdicts.extend(entrance);
+        // For those who are not root it never works without a user namespace.
+        if self.uid == 0 {
+            self.verdicts.extend(namespaces::try_way(Way::Direct, place, all)?);
+        }
+        if !self.works(Technique::Privilege) {
+            self.verdicts.extend(namespaces::try_way(Way::UserNamespace, place, all)?);
+        } else if all {
+            self.verdicts.extend(namespaces::try_user_namespace()?);
         }
         self.try_plain(place, &[Technique::RunFromMemory])
     }

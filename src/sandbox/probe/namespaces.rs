@@ -36,7 +36,11 @@ pub(super) fn try_way(way: Way, place: &Path, all: bool) -> io::Result<Vec<(Tech
         Way::UserNamespace => Technique::UserNamespace,
     };
     let come_in = || Verdict::from(come_in(way));
-    let mount = || Verdict::from(mount_something());
+    let mount = || match way {
+        // That was the way in.
+        Way::Direct => Verdict::Works(None),
+        Way::UserNamespace => mount_something().into(),
+    };
     let overlay_user = || Verdict::from(stack(place, "user", false));
     let overlay_trusted = || Verdict::from(stack(place, "trusted", true));
     let fresh_proc = || Verdict::from(fresh_proc());
@@ -59,12 +63,10 @@ pub(super) fn try_way(way: Way, place: &Path, all: bool) -> io::Result<Vec<(Tech
     run(&trials, 2)
 }
 
-/// Whether mounting works without a user namespace. For those who are not root it never does.
-pub(super) fn try_privilege() -> io::Result<Verdict> {
-    let come_in = || Verdict::from(come_in(Way::Direct).and_then(|()| mount_something()));
-    let trials = [Trial { technique: Technique::Privilege, attempt: &come_in }];
-    let found = run(&trials, 1)?;
-    Ok(found.into_iter().map(|(_, verdict)| verdict).next().unwrap_or_default())
+/// Tries whether a user namespace can be made at all.
+pub(super) fn try_user_namespace() -> io::Result<Vec<(Technique, Verdict)>> {
+    let come_in = || Verdict::from(come_in(Way::UserNamespace));
+    run(&[Trial { technique: Technique::UserNamespace, attempt: &come_in }], 1)
 }
 
 /// Tries to get more ids than one.
@@ -78,7 +80,7 @@ pub(super) fn try_ids(uid: u32, name: Option<&str>) -> io::Result<(Technique, Ve
 
 fn come_in(way: Way) -> io::Result<()> {
     if way == Way::Direct {
-        return unshare(UnshareFlags::empty());
+        return mount_something();
     }
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
