@@ -31,3 +31,4 @@ mod reproducibility;
 mod run;
 mod settings;
 mod store;
+mod workloads;

@@ -9,6 +9,7 @@ pub(crate) mod archive;
 pub(crate) mod base;
 pub(crate) mod client;
 pub(crate) mod coracle;
+pub(crate) mod debs;
 pub(crate) mod docker_default;
 pub(crate) mod files;
 pub(crate) mod git;
