@@ -30,7 +30,7 @@ pub use diff::{DiffSummary, diff};
 pub use entry::{Entry, Kind};
 pub use error::LayerError;
 pub use index::{LayerIndex, LayerSource, LayerStack};
-pub(crate) use owners::Sidecar;
+pub(crate) use owners::{HELD, Record, STAT, Sidecar, is_internal, real_mode};
 pub use owners::{OverlayFormat, Owners};
 pub(crate) use read::Content;
 pub use read::{LayerReader, Names};

@@ -167,3 +167,21 @@ pub(crate) fn fork_with(work: impl FnOnce() -> i32) -> io::Result<Pid> {
         }
     }
 }
+
+/// Promises that neither this process nor what it executes will gain privileges from programs that are
+/// setuid or have capabilities. Whoever has none may then filter system calls and restrict itself.
+pub(crate) fn set_no_new_privileges() -> io::Result<()> {
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// Like [`fork_with`], but in a test, which has other threads: `work` must not wait for a lock that
+/// one of them may hold.
+#[cfg(test)]
+pub(crate) fn fork_in_test(work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: the allocator's locks survive a fork in glibc and musl, and `work` takes no others.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => exit_now(work()),
+        pid => Ok(Pid::from_raw(pid).expect("fork returns a process number")),
+    }
+}
