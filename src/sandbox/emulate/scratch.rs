@@ -1,19 +1,19 @@
 //! A directory beside the tree for what the emulation makes itself: copies of programs, `/dev`,
 //! listings of `/proc`, temporary file systems. It is removed with the sandbox.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{CWD, Mode, OFlags, Stat, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, mkdirat, openat, statat, symlinkat};
 
 use crate::sandbox::emulate::mounts::host_path;
-use crate::sandbox::emulate::records::{Inode, Records, inode};
+use crate::sandbox::emulate::records::{Inode, inode};
 use crate::sys::beneath;
 
 /// How many listings of `/proc` last at a time.
@@ -29,7 +29,27 @@ pub(super) struct Scratch {
     listings: OwnedFd,
     listings_host: Vec<u8>,
     count: AtomicU64,
-    listed: Mutex<(VecDeque<String>, HashSet<Inode>)>,
+    any: AtomicBool,
+    listed: Mutex<Listed>,
+}
+
+/// The listings that there are.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Oldest first.
+    order: VecDeque<(String, Inode)>,
+    /// What each stands for.
+    paths: HashMap<Inode, Vec<u8>>,
+    /// What is in any of them.
+    inner: HashSet<Inode>,
+}
+
+/// What a listing shows: directories, files and links.
+#[derive(Debug, Default)]
+pub(super) struct Shown<'a> {
+    pub(super) directories: Vec<String>,
+    pub(super) files: Vec<&'a str>,
+    pub(super) links: Vec<&'a str>,
 }
 
 impl Scratch {
@@ -41,8 +61,8 @@ impl Scratch {
         let top = make(&parent, &name, 0o700)?;
         let listings = make(&top, b"listings", 0o700)?;
         let listings_host = host_path(listings.as_fd())?;
-        let (count, listed) = (AtomicU64::new(0), Mutex::default());
-        Ok(Self { name, parent, top, listings, listings_host, count, listed })
+        let (count, any, listed) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::default());
+        Ok(Self { name, parent, top, listings, listings_host, count, any, listed })
     }
 
     /// Makes a new directory in it.
@@ -56,42 +76,60 @@ impl Scratch {
         &self.listings_host
     }
 
-    /// Whether this directory is a listing of `/proc`.
-    pub(super) fn is_listing(&self, stat: &Stat) -> bool {
+    /// What in `/proc` this directory is a listing of.
+    pub(super) fn listing(&self, stat: &Stat) -> Option<Vec<u8>> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
         let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.1.contains(&inode(stat))
+        listed.paths.get(&inode(stat)).cloned()
     }
 
-    /// Makes a directory with these directories (names and owners), files and links in it.
-    pub(super) fn list(
-        &self,
-        records: &Records,
-        directories: &[(String, u32, u32)],
-        files: &[&str],
-        links: &[(&str, Vec<u8>)],
-    ) -> io::Result<OwnedFd> {
+    /// Whether a file is only an entry of a listing.
+    pub(super) fn is_listed(&self, stat: &Stat) -> bool {
+        self.any.load(Ordering::Acquire)
+            && self
+                .listed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .inner
+                .contains(&inode(stat))
+    }
+
+    /// Makes a directory that stands for `path` in `/proc`, with these names in it.
+    pub(super) fn list(&self, path: &[u8], shown: &Shown<'_>) -> io::Result<OwnedFd> {
         let number = self.count.fetch_add(1, Ordering::Relaxed).to_string();
         let listing = make(&self.listings, number.as_bytes(), 0o755)?;
-        for (name, uid, gid) in directories {
-            let made = make(&listing, name.as_bytes(), 0o755)?;
-            records.pretend(&fstat(&made)?, *uid, *gid, 0o755);
+        let mut inner = Vec::new();
+        for name in &shown.directories {
+            inner.push(inode(&fstat(&make(&listing, name.as_bytes(), 0o755)?)?));
         }
-        for name in files {
+        for name in &shown.files {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let made = openat(&listing, *name, flags, Mode::from_raw_mode(0o644))?;
-            records.pretend(&fstat(&made)?, 0, 0, 0o644);
+            inner.push(inode(&fstat(&made)?));
         }
-        for (name, target) in links {
-            symlinkat(OsStr::from_bytes(target), &listing, *name)?;
+        for name in &shown.links {
+            symlinkat("-", &listing, *name)?;
+            let stat = statat(&listing, *name, AtFlags::SYMLINK_NOFOLLOW)?;
+            inner.push(inode(&stat));
         }
         let key = inode(&fstat(&listing)?);
-        records.pretend(&fstat(&listing)?, 0, 0, 0o755);
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.1.insert(key);
-        listed.0.push_back(number);
-        if listed.0.len() > LISTINGS
-            && let Some(oldest) = listed.0.pop_front()
+        listed.paths.insert(key, path.to_vec());
+        listed.inner.extend(inner);
+        listed.order.push_back((number, key));
+        self.any.store(true, Ordering::Release);
+        if listed.order.len() > LISTINGS
+            && let Some((oldest, key)) = listed.order.pop_front()
         {
+            let parent = beneath::open_directory(&self.listings, Path::new(&oldest))?;
+            for name in beneath::read_names(&parent)? {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                let stat = statat(&parent, OsStr::from_bytes(&name), flags)?;
+                listed.inner.remove(&inode(&stat));
+            }
+            listed.paths.remove(&key);
             beneath::remove_tree(&self.listings, oldest.as_bytes())?;
         }
         Ok(listing)

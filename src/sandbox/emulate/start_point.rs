@@ -54,8 +54,8 @@ impl World {
             let path = host.strip_prefix(b"/proc").ok_or(Errno::ACCESS)?;
             return Ok(Base::Processes(path.to_vec()));
         }
-        if self.scratch.is_listing(&stat) {
-            return Ok(Base::Processes(Vec::new()));
+        if let Some(path) = self.scratch.listing(&stat) {
+            return Ok(Base::Processes(path));
         }
         Ok(Base::Files { plain: !self.mounts.is_around(&stat), fd: Arc::new(fd) })
     }

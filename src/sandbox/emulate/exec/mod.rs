@@ -77,7 +77,7 @@ pub(super) fn prepare(
     for _ in 0..=MAX_SCRIPTS {
         let start = candidate.start()?;
         let Some(script) = script::parse(&start)? else {
-            return finish(world, call, &candidate, arguments);
+            return finish(world, call, &candidate, &named, arguments);
         };
         let before = arguments.take().unwrap_or_else(|| vec![Vec::new()]);
         let mut after = vec![script.interpreter.clone()];
@@ -161,6 +161,7 @@ fn finish(
     world: &World,
     call: &Call<'_>,
     candidate: &Candidate,
+    called: &[u8],
     arguments: Option<Vec<Vec<u8>>>,
 ) -> Result<Prepared, Errno> {
     let program = elf::parse(|offset, length| candidate.read(offset, length))?;
@@ -180,6 +181,7 @@ fn finish(
             world.programs.copy(file, stat, &candidate.name, Some((interpreter, &loader)))?
         }
     };
+    let host = world.programs.alias(&host, called)?;
     let mode = candidate.owner.mode;
     let setgid = mode & SETGID != 0 && mode & GROUP_EXECUTE != 0;
     Ok(Prepared {

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, Stat, openat};
+use rustix::fs::{Mode, OFlags, Stat, openat, symlinkat};
 use rustix::io::Errno;
 
 use crate::sandbox::emulate::exec::elf::Interpreter;
@@ -34,6 +34,8 @@ struct State {
     made: HashMap<Version, Vec<u8>>,
     /// The step's name for each copy.
     names: HashMap<Vec<u8>, Vec<u8>>,
+    /// Other last names for what is run, for which the kernel then calls the process.
+    aliases: HashMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
 }
 
 fn version(stat: &Stat) -> Version {
@@ -77,11 +79,8 @@ impl Programs {
             return Ok(made.clone());
         }
         let number = state.made.len().to_string();
-        let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
         let directory = make(&self.directory, number.as_bytes(), 0o700).map_err(errno)?;
-        // The kernel calls the process like the file.
-        let base = name.rsplit(|byte| *byte == b'/').next().unwrap_or(b"program");
-        let base = if base.is_empty() { b"program" } else { base };
+        let base = base(name);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let copy = openat(&directory, OsStr::from_bytes(base), flags, Mode::RWXU)?;
         write(program, &File::from(copy), interpreter).map_err(errno)?;
@@ -90,6 +89,35 @@ impl Programs {
         state.made.insert(version, host.clone());
         Ok(host)
     }
+
+    /// A name outside for what is at `host`, whose last part is that of `called`.
+    pub(super) fn alias(&self, host: &[u8], called: &[u8]) -> Result<Vec<u8>, Errno> {
+        let called = base(called);
+        if base(host) == called {
+            return Ok(host.to_vec());
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (host.to_vec(), called.to_vec());
+        if let Some(alias) = state.aliases.get(&key) {
+            return Ok(alias.clone());
+        }
+        let number = format!("alias-{}", state.aliases.len());
+        let directory = make(&self.directory, number.as_bytes(), 0o700).map_err(errno)?;
+        symlinkat(OsStr::from_bytes(host), &directory, OsStr::from_bytes(called))?;
+        let alias = [&*self.host, b"/", number.as_bytes(), b"/", called].concat();
+        state.aliases.insert(key, alias.clone());
+        Ok(alias)
+    }
+}
+
+/// The last name in a path.
+fn base(path: &[u8]) -> &[u8] {
+    let last = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
+    last.filter(|name| !matches!(*name, b"." | b"..")).unwrap_or(b"program")
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 fn write(

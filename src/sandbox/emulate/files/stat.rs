@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::sandbox::emulate::access::permits;
 use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::credentials::Credentials;
-use crate::sandbox::emulate::procfs;
+use crate::sandbox::emulate::procfs::{self, Node, NodeKind};
 use crate::sandbox::emulate::records::Owner;
 use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Walked};
 use crate::sandbox::emulate::start_point::Base;
@@ -120,6 +120,7 @@ fn look_at_name(
     let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
     if !world.file_devices.contains(&stat.st_dev)
         || is_link && follow
+        || world.scratch.is_listed(&stat)
         || world.mounts.is_covered(&stat)
     {
         return None;
@@ -130,6 +131,10 @@ fn look_at_name(
 
 fn look_at_descriptor(call: &Call<'_>, number: i32) -> Result<Stat, Errno> {
     let found = Found::new(call.world.descriptor_of(call, number)?)?;
+    if let Some(path) = call.world.scratch.listing(&found.stat) {
+        let node = Node { path, kind: NodeKind::Directory };
+        return procfs::stat(call.world, &node);
+    }
     Ok(told(call, &found))
 }
 

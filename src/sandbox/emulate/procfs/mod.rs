@@ -23,6 +23,7 @@ use rustix::process::Pid;
 use crate::sandbox::emulate::call::Call;
 use crate::sandbox::emulate::credentials::cap;
 use crate::sandbox::emulate::process::Process;
+use crate::sandbox::emulate::scratch::Shown;
 use crate::sandbox::emulate::world::World;
 
 /// Files at the top that may be read.
@@ -319,7 +320,7 @@ pub(super) fn open(
     let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR) && !flags.contains(OFlags::PATH);
     match node.kind {
         NodeKind::Directory if writes => return Err(Errno::ISDIR),
-        NodeKind::Directory if node.path.is_empty() => return list(world, call),
+        NodeKind::Directory if is_filtered(&node.path) => return list(world, call, &node.path),
         NodeKind::Link(_) | NodeKind::Descriptor if flags.contains(OFlags::PATH) => {}
         NodeKind::Link(_) | NodeKind::Descriptor => return Err(Errno::LOOP),
         NodeKind::Name => return Err(Errno::ACCESS),
@@ -346,24 +347,40 @@ pub(super) fn open(
     openat2(&world.proc, relative(node), flags, Mode::empty(), inside)
 }
 
-/// The directory `/proc` itself, as a list made for this moment.
-fn list(world: &World, call: &Call<'_>) -> Result<OwnedFd, Errno> {
-    let present = |name: &&&str| statat(&world.proc, **name, AtFlags::empty()).is_ok();
-    let files: Vec<&str> = TOP.iter().filter(present).copied().collect();
-    let links = ["self", "thread-self", "mounts", "net"];
-    let links = links.map(|name| (name, look_at_top(world, call, name)));
-    let links: Vec<(&str, Vec<u8>)> = links
-        .into_iter()
-        .filter_map(|(name, kind)| match kind {
-            Ok(NodeKind::Link(target)) => Some((name, target)),
-            _ => None,
-        })
-        .collect();
-    let directories = TOP_DIRECTORIES.iter().filter(present).map(|name| ((*name).to_owned(), 0, 0));
-    let processes = world.processes.numbers().into_iter().filter_map(|pid| {
-        let who = world.processes.get(pid)?.credentials();
-        Some((pid.as_raw_pid().to_string(), who.users.effective, who.groups.effective))
-    });
-    let directories: Vec<(String, u32, u32)> = directories.chain(processes).collect();
-    world.scratch.list(&world.records, &directories, &files, &links).map_err(|_| Errno::IO)
+/// A directory of `/proc` as a list made for this moment: at the top with the step's processes only, in
+/// a process with the names only that can be opened.
+fn list(world: &World, call: &Call<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let relative =
+        |name: &str| [&path[usize::from(!path.is_empty())..], b"/", name.as_bytes()].concat();
+    let is_there = |name: &&str| {
+        let at = relative(name);
+        let at = at.strip_prefix(b"/").unwrap_or(&at);
+        statat(&world.proc, OsStr::from_bytes(at), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    };
+    let present = |names: &[&'static str]| -> Vec<&'static str> {
+        names.iter().copied().filter(|name| is_there(name)).collect()
+    };
+    let (mut shown, names) = if path.is_empty() {
+        let processes = world.processes.numbers().into_iter();
+        let numbers = processes.map(|pid| pid.as_raw_pid().to_string()).collect();
+        let links = vec!["self", "thread-self", "mounts", "net"];
+        let shown = Shown { directories: numbers, files: present(&TOP), links };
+        (shown, present(&TOP_DIRECTORIES))
+    } else {
+        let files = [present(&PUBLIC), present(&PRIVATE)].concat();
+        let links = vec!["cwd", "exe", "root"];
+        (Shown { directories: Vec::new(), files, links }, present(&DIRECTORIES))
+    };
+    let seen = |name: &&str| look(world, call, path, name.as_bytes()).is_ok();
+    shown.directories.extend(names.into_iter().filter(seen).map(str::to_owned));
+    world.scratch.list(path, &shown).map_err(|_| Errno::IO)
+}
+
+/// Whether a directory shows other names than the real one.
+fn is_filtered(path: &[u8]) -> bool {
+    match names(path).as_deref() {
+        Ok([]) => true,
+        Ok([pid] | [pid, "task", _]) => number(pid).is_some(),
+        _ => false,
+    }
 }
