@@ -233,6 +233,9 @@ fn plain(probe: &Probe, technique: Technique, errno: i32) -> (String, Vec<Remedy
         ),
         (Technique::Notify, libc::ENOSYS | libc::EINVAL) => kernel("5.14", "seccomp notification"),
         (Technique::Notify, _) => words("seccomp(2) is refused here", unconfined()),
+        (Technique::Trace, libc::ENOSYS) => {
+            words("it is not made for this kind of machine yet", Vec::new())
+        }
         (Technique::Trace, _) => words(
             "ptrace is refused here",
             vec![

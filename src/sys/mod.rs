@@ -9,6 +9,7 @@ pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod notify;
 pub(crate) mod process;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod ptrace;
 pub(crate) mod remote;
 pub(crate) mod seccomp;

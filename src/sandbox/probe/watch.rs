@@ -15,6 +15,7 @@ use crate::sandbox::seccomp;
 use crate::sys::landlock::{self, Ruleset};
 use crate::sys::notify::{Answer, Listener, install, receive_descriptor, send_descriptor};
 use crate::sys::process::{fork_with, poll_until, set_no_new_privileges};
+#[cfg(target_arch = "x86_64")]
 use crate::sys::{ptrace, remote};
 
 /// The call that is asked about: harmless, and made by nobody else.
@@ -59,7 +60,14 @@ pub(super) fn notify() -> io::Result<()> {
     }
 }
 
+/// What traces is written for one kind of machine.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn trace() -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
 /// Seizes a process, and reads its memory.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn trace() -> io::Result<()> {
     const TEXT: &std::ffi::CStr = c"what is read of the other process";
     let (waits, goes_on) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
