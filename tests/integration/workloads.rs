@@ -71,7 +71,7 @@ const PIP: &str = "RUN mkdir /wheels && cd /wheels && python3 -c \"import zipfil
      pip install --no-cache-dir --no-index /wheels/*.whl && sample | grep 42 && python3 -m compileall -q -j 2 \
      --invalidation-mode unchecked-hash /usr/local/lib/python3*/dist-packages\n";
 const SHELL: &str = "RUN seq 1 2000 | sed 's/$/ x/' | awk '{ s += $1 } END { print s }' > /sum && grep 2001000 /sum\n\
-     RUN find / -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -print | sort > /found && \
+     RUN find / -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o ! -name found -print | sort > /found && \
      test $(find / 2> /dev/null | wc -l) -gt $(wc -l < /found) && wc -l < /found\n\
      RUN mkdir /d && cd /d && for n in 1 2 3 4 5 6 7 8 9; do mkdir -p $n/a/b && echo $n > $n/a/b/c & done; wait; \
      mv 1 moved && rm -r 2 && ln 3/a/b/c hard && stat -c %h hard | grep '^2$'\n";
@@ -111,7 +111,9 @@ fn many_owners() -> Vec<u8> {
 fn listing(image: &Image, of_base: usize) -> Vec<BTreeMap<String, String>> {
     let describe = |file: &crate::support::archive::File| {
         let digest = coracle::oci::Digest::of(&file.content).short();
-        format!("{} -> {:?} {} bytes {digest}", file.summary(), file.link, file.content.len())
+        // What is short can be read, and is worth more than its digest then.
+        let content = if file.content.len() < 4096 { file.text() } else { digest };
+        format!("{} -> {:?} {content:?}", file.summary(), file.link)
     };
     let layer = |files: &crate::support::archive::Files| {
         files.iter().map(|(path, file)| (path.clone(), describe(file))).collect()
