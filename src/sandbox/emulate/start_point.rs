@@ -73,6 +73,11 @@ impl World {
         self.place_of_host(&host_path(fd.as_fd()).ok()?)
     }
 
+    /// Which mount shows an open file.
+    pub(super) fn mount_of(&self, fd: &OwnedFd) -> Option<usize> {
+        self.mounts.locate(&host_path(fd.as_fd()).ok()?).map(|(mount, _)| mount)
+    }
+
     /// How the step names a path of the host; `None` for what it must not see.
     pub(super) fn place_of_host(&self, host: &[u8]) -> Option<Vec<u8>> {
         if let Some(program) = self.programs.name_of(host) {

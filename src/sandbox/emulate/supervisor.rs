@@ -106,13 +106,13 @@ fn build(
     records.load(&root, &tree.records).to("read the owners of links")?;
     let surroundings = Surroundings::new(root, &records, &scratch);
     let mut surroundings = surroundings.to("open the root file system")?;
-    let shown = surroundings.add_kernel().and_then(|terminals| {
+    let shown = surroundings.add_kernel().and_then(|devices| {
         surroundings.add_all(spec)?;
-        Ok(terminals)
+        Ok(devices)
     });
     let (mounts, made, file_devices) = surroundings.into_parts();
-    let terminals = match shown {
-        Ok(terminals) => terminals,
+    let devices = match shown {
+        Ok(devices) => devices,
         Err(failure) => {
             // What is first wrong is what to tell.
             let _ = (surroundings::tidy(&made), scratch.remove());
@@ -130,7 +130,7 @@ fn build(
         programs: Programs::new(programs).to("make a directory for programs")?,
         proxies: Proxies::new(proxies),
         sockets: Sockets::new(&unique),
-        terminals,
+        devices,
         proc_device: fstat(&proc).to("open `/proc`")?.st_dev,
         proc,
         file_devices,

@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::sandbox::emulate::devices::{self, Terminals};
+use crate::sandbox::emulate::devices::{self, Devices};
 use crate::sandbox::emulate::mounts::{Mounts, Shown, host_path};
 use crate::sandbox::emulate::records::{Inode, Records, inode};
 use crate::sandbox::emulate::scratch::Scratch;
@@ -76,7 +76,7 @@ impl<'a> Surroundings<'a> {
     }
 
     /// Shows `/proc`, `/sys` and `/dev`.
-    pub(super) fn add_kernel(&mut self) -> Result<Terminals, Failure> {
+    pub(super) fn add_kernel(&mut self) -> Result<Devices, Failure> {
         self.add(Path::new("/proc"), Shown::Processes, true).to("show `/proc`")?;
         if let Ok(sys) = openat(CWD, "/sys", PATH | OFlags::DIRECTORY, Mode::empty()) {
             // Its own modes are its protection.
@@ -88,9 +88,9 @@ impl<'a> Surroundings<'a> {
             }
         }
         let dev = self.scratch.directory("dev", 0o755).to("make `/dev`")?;
-        let terminals = devices::fill(&dev, self.records).to("make the devices")?;
+        let devices = devices::fill(&dev, self.records).to("make the devices")?;
         self.add(Path::new("/dev"), Shown::Directory(dev), true).to("show `/dev`")?;
-        Ok(terminals)
+        Ok(devices)
     }
 
     /// Shows what the spec asks for, outer before inner.

@@ -9,7 +9,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 use rustix::process::{Signal, kill_process};
 
-use crate::sandbox::emulate::devices::Terminals;
+use crate::sandbox::emulate::devices::Devices;
 use crate::sandbox::emulate::exec::programs::Programs;
 use crate::sandbox::emulate::mounts::{Mounts, host_path};
 use crate::sandbox::emulate::process::Processes;
@@ -29,7 +29,7 @@ pub(super) struct World {
     pub(super) scratch: Scratch,
     pub(super) proxies: Proxies,
     pub(super) sockets: Sockets,
-    pub(super) terminals: Terminals,
+    pub(super) devices: Devices,
     /// The real `/proc`.
     pub(super) proc: OwnedFd,
     pub(super) proc_device: u64,

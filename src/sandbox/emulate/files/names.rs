@@ -223,7 +223,7 @@ pub(in crate::sandbox::emulate) fn add_name(
     } else {
         match call.world.find(call, from, path, has(libc::AT_SYMLINK_FOLLOW))? {
             Walked::Found(found) => found,
-            _ => return Err(Errno::PERM),
+            _ => return Err(Errno::XDEV),
         }
     };
     let who = call.process.credentials();
@@ -237,6 +237,10 @@ pub(in crate::sandbox::emulate) fn add_name(
     }
     let (around, name) = call.world.parent(call, to, new)?;
     call.world.may_change_names(&who, &around)?;
+    // What is shown from elsewhere may be on the same disk: under another name it could be changed.
+    if call.world.mount_of(&found.fd) != call.world.mount_of(&around.fd) {
+        return Err(Errno::XDEV);
+    }
     let (path, name) = (found.path(), OsStr::from_bytes(&name));
     linkat(CWD, &*path, &around.fd, name, AtFlags::SYMLINK_FOLLOW)?;
     Ok(Reply::DONE)

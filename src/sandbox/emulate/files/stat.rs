@@ -11,7 +11,7 @@ use crate::sandbox::emulate::access::permits;
 use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::credentials::Credentials;
 use crate::sandbox::emulate::procfs::{self, Node, NodeKind};
-use crate::sandbox::emulate::records::Owner;
+use crate::sandbox::emulate::records::{Owner, inode};
 use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Walked};
 use crate::sandbox::emulate::start_point::Base;
 use crate::sandbox::emulate::world::World;
@@ -125,7 +125,8 @@ fn look_at_name(
     {
         return None;
     }
-    world.records.owner(&stat, || [&*within, b"/", path].concat()).apply(&mut stat);
+    let owner = world.records.owner(&stat, || [&*within, b"/", path].concat());
+    tell(world, &owner, &mut stat);
     Some(Ok(stat))
 }
 
@@ -141,8 +142,19 @@ fn look_at_descriptor(call: &Call<'_>, number: i32) -> Result<Stat, Errno> {
 /// What the image says of a file that was found.
 fn told(call: &Call<'_>, found: &Found) -> Stat {
     let mut stat = found.stat;
-    owner_of(call.world, &call.process.credentials(), found).apply(&mut stat);
+    let owner = owner_of(call.world, &call.process.credentials(), found);
+    tell(call.world, &owner, &mut stat);
     stat
+}
+
+/// Makes a stat of the disk one of the image.
+fn tell(world: &World, owner: &Owner, stat: &mut Stat) {
+    if owner.is_device()
+        && let Some((device, number)) = world.devices.real(inode(stat))
+    {
+        (stat.st_dev, stat.st_ino) = (device, number);
+    }
+    owner.apply(stat);
 }
 
 /// Whose a file is; one that is in no directory is its maker's, and nobody else has it.
