@@ -255,7 +255,8 @@ fn plain(probe: &Probe, technique: Technique, errno: i32) -> (String, Vec<Remedy
         (Technique::OpenInRoot, libc::ENOSYS) => kernel("5.6", "openat2"),
         (Technique::OpenInRoot, _) => words("openat2 is refused here", unconfined()),
         (Technique::UserAttributes, _) => words(
-            "the store's file system has no extended attributes, so owners are kept in a table",
+            "the store's file system has no extended attributes (user.*), in which the owners of files \
+             are recorded",
             volume(),
         ),
         (Technique::RunFromStore, libc::EACCES | libc::EPERM) => {

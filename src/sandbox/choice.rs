@@ -98,8 +98,13 @@ impl Rung {
                 Technique::Notify,
                 Technique::Trace,
                 Technique::OpenInRoot,
+                Technique::UserAttributes,
                 Technique::RunFromStore,
             ]),
+        }
+        // Where the owners of files are recorded.
+        if self == Self::OneId {
+            needs.push(Technique::UserAttributes);
         }
         needs
     }
@@ -115,7 +120,7 @@ impl Rung {
                 &[Technique::OverlayUser, Technique::FreshProc, Technique::NetworkNamespace]
             }
             Self::Chroot => &[Technique::Mknod],
-            Self::Emulate => &[Technique::Landlock, Technique::UserAttributes],
+            Self::Emulate => &[Technique::Landlock],
         }
     }
 }
@@ -343,6 +348,12 @@ mod tests {
         // A store on a container's own root: slower, and as well kept.
         let on_overlay = [(Technique::OverlayUser, libc::EINVAL)];
         check(&user(&on_overlay, &[]), Rung::ManyIds, Identity::Range(65_537));
+        // A store without extended attributes has no place to record owners in.
+        let no_attributes = [(Technique::UserAttributes, libc::EOPNOTSUPP)];
+        check(&user(&no_attributes, &[]), Rung::ManyIds, Identity::Range(65_537));
+        let one = user(&[no_attributes[0], (Technique::LentIds, EPERM)], &[]);
+        let none = choose(&one, Wish::default()).expect_err("no way");
+        assert_eq!(none.judgements[1].lacks[0].technique, Technique::UserAttributes);
         // Namespaces of one id, in which nothing more can be made.
         let one = Probe { own_ids: 1, is_first_namespace: false, ..place(0, &[], &[]) };
         check(&one, Rung::OneId, Identity::Single);
