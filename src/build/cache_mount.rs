@@ -16,7 +16,6 @@ use crate::plan::CacheMount;
 use crate::plan::MountKind;
 use crate::plan::RunMount;
 use crate::plan::Sharing;
-use crate::sandbox::Identity;
 use crate::store::HeldMount;
 use crate::store::Hold;
 
@@ -101,7 +100,7 @@ fn fill(
     let failed = |source| BuildErrorKind::Scratch { path: new.to_owned(), source };
     let set = |mode: u32, (uid, gid): (u32, u32)| {
         // The owner first: a change of owner takes setuid bits away.
-        if mounting.sandbox.identity() != Identity::Single {
+        if mounting.sandbox.has_ids() {
             std::os::unix::fs::chown(new, Some(uid), Some(gid))?;
         }
         fs::set_permissions(new, fs::Permissions::from_mode(mode))

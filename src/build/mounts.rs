@@ -20,7 +20,6 @@ use crate::plan::SshMount;
 use crate::progress::Task;
 use crate::sandbox::Bind;
 use crate::sandbox::Hidden;
-use crate::sandbox::Identity;
 use crate::sandbox::MemoryFile;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
@@ -133,7 +132,7 @@ impl Mounting<'_> {
         };
         let (uid, gid) = self.owner(&ssh.access, "the SSH agent", id);
         let mode = ssh.access.mode.unwrap_or(0o600);
-        let owner = (self.sandbox.identity() != Identity::Single).then_some((uid, gid));
+        let owner = self.sandbox.has_ids().then_some((uid, gid));
         let name = format!("agent-{index}");
         let started = Agent::start(agent.clone(), self.scratch, &name, mode, owner);
         let failed = |source| BuildErrorKind::Scratch { path: self.scratch.join(&name), source };
@@ -143,7 +142,7 @@ impl Mounting<'_> {
     /// Who is to own something; says so if that cannot be.
     pub(crate) fn owner(&self, access: &Access, what: &str, id: &str) -> (u32, u32) {
         let owner = (access.uid.unwrap_or(0), access.gid.unwrap_or(0));
-        if owner != (0, 0) && self.sandbox.identity() == Identity::Single {
+        if owner != (0, 0) && !self.sandbox.has_ids() {
             let (uid, gid) = owner;
             let text = "belongs to the only user that this build has";
             self.task.note(format!("{what} {id} {text}, not to {uid}:{gid}"));

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
@@ -10,6 +11,7 @@ use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
+use crate::sandbox::{Isolation, UnknownIsolation};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
@@ -38,9 +40,33 @@ pub(crate) struct GlobalArguments {
     /// How registries are spoken to, and as whom.
     #[command(flatten)]
     pub(crate) registry: RegistryArguments,
+    /// How to keep steps in their root file system: `auto` takes the strongest way that works here.
+    #[arg(
+        long,
+        global = true,
+        value_name = "auto|namespaces|chroot|emulate",
+        default_value = "auto"
+    )]
+    pub(crate) isolation: IsolationChoice,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
+}
+
+/// One way to isolate steps, or whichever works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IsolationChoice(pub(crate) Option<Isolation>);
+
+impl FromStr for IsolationChoice {
+    type Err = UnknownIsolation;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        if name == "auto" {
+            Ok(Self(None))
+        } else {
+            name.parse().map(|isolation| Self(Some(isolation)))
+        }
+    }
 }
 
 /// How to show progress.

@@ -92,14 +92,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How owners and deletions are written in snapshots: as the sandbox's kind of mount needs it.
-    /// Without a sandbox, as this user can read them.
-    fn file_system(&self, identity: Option<Identity>) -> (Owners, OverlayFormat) {
-        match identity {
-            Some(Identity::Root) => (Owners::Real, OverlayFormat::Trusted),
-            Some(Identity::Range(_)) => (Owners::Real, OverlayFormat::User),
+    /// How owners and deletions are written in snapshots: as the sandbox needs it. Without one, as
+    /// this user can read them.
+    fn file_system(&self, sandbox: Option<&Sandbox>) -> (Owners, OverlayFormat) {
+        match sandbox {
+            Some(sandbox) => (sandbox.owners(), sandbox.overlay_format()),
+            None if Identity::of_machine_root().is_some() => (Owners::Real, OverlayFormat::Trusted),
             None if self.environment.uid == 0 => (Owners::Real, OverlayFormat::User),
-            Some(Identity::Single) | None => (Owners::Recorded, OverlayFormat::User),
+            None => (Owners::Recorded, OverlayFormat::User),
         }
     }
 
@@ -109,13 +109,11 @@ impl<'a> Session<'a> {
     /// one thread. Where the machine allows none, that is an error only for the step that would have
     /// needed them.
     pub(crate) fn workshop(&self, commands: Commands) -> Result<Workshop, Failure> {
-        let sandbox = (commands == Commands::Prepared).then(sandbox::enter);
+        let sandbox =
+            (commands == Commands::Prepared).then(|| sandbox::enter(self.global.isolation.0));
         let store = self.store()?;
-        let identity = match &sandbox {
-            Some(sandbox) => sandbox.as_ref().ok().map(Sandbox::identity),
-            None => Identity::of_machine_root(),
-        };
-        let (owners, format) = self.file_system(identity);
+        let entered = sandbox.as_ref().and_then(|sandbox| sandbox.as_ref().ok());
+        let (owners, format) = self.file_system(entered);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
         let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)

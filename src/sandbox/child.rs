@@ -1,24 +1,19 @@
-//! The sandbox's own process: makes the namespaces, watches the first process inside, tidies up.
+//! The sandbox's own process: takes an order, and has it carried out by the backend it names.
 //!
-//! It is a fresh copy of this program, so nothing of the builder is in its memory. It stays
-//! outside the mount and process namespaces that the command sees. It ends the sandbox when the
-//! builder ends or closes its pipe; if it is killed itself, the kernel ends the sandbox.
+//! It is a fresh copy of this program, so nothing of the builder is in its memory. It ends the
+//! sandbox when the builder ends or closes its pipe; if it is killed itself, the kernel ends the
+//! sandbox.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, WaitOptions};
-use rustix::thread::UnshareFlags;
+use rustix::process::{Pid, Signal};
 
 use crate::sandbox::error::{Failure, While as _};
-use crate::sandbox::mountpoint;
-use crate::sandbox::protocol::{Message, Order, Outcome, receive, send};
-use crate::sandbox::{enter, init};
-use crate::sys::namespace::unshare;
-use crate::sys::process::{Fork, exit_now, fork, inherited, poll};
+use crate::sandbox::protocol::{Order, Outcome, receive, send};
+use crate::sandbox::{Isolation, chroot, emulate, enter, namespaces};
+use crate::sys::process::inherited;
 
 /// The first argument that makes this program a sandbox: `main` then calls [`child_main`].
 pub const CHILD_ARGUMENT: &str = "sandbox-init";
@@ -34,10 +29,7 @@ pub fn child_main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let answers = File::from(answers);
-    let outcome = serve(orders).unwrap_or_else(|failure| Outcome::Failed {
-        action: failure.action,
-        errno: failure.source.raw_os_error().unwrap_or(libc::EIO),
-    });
+    let outcome = serve(orders).unwrap_or_else(Outcome::from);
     match send(&answers, &outcome) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -56,68 +48,9 @@ fn serve(orders: OwnedFd) -> Result<Outcome, Failure> {
         // It died before it was tied to.
         return Ok(Outcome::Lost);
     }
-    make_namespaces(&order)?;
-
-    let (reports, reporting) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).to("open a pipe")?;
-    match fork().to("start the first process inside")? {
-        Fork::Child => {
-            // What is closed by someone's death must not be held open by a copy in there.
-            drop((orders, reports));
-            let code = init::main(&order, &File::from(reporting));
-            exit_now(code)
-        }
-        Fork::Parent(first) => {
-            drop(reporting);
-            watch(&order, first, &orders, &File::from(reports))
-        }
-    }
-}
-
-/// Everything but the mount namespace, which the first process makes for itself: what it leaves
-/// behind can then be tidied up from here.
-fn make_namespaces(order: &Order) -> Result<(), Failure> {
-    let mut wanted = UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    if !order.spec.host_network {
-        wanted |= UnshareFlags::NEWNET;
-    }
-    unshare(wanted).to("make namespaces")?;
-    // Kernels without control groups cannot, and nothing needs it.
-    let _ = unshare(UnshareFlags::NEWCGROUP);
-    Ok(())
-}
-
-/// Waits until the first process has ended, and with it all others inside.
-fn watch(order: &Order, first: Pid, orders: &File, reports: &File) -> Result<Outcome, Failure> {
-    let (mut made, mut outcome) = (Vec::new(), Outcome::Lost);
-    let mut cancelled = false;
-    loop {
-        let control = if cancelled { None } else { Some(orders.as_fd()) };
-        let ready = poll([Some(reports.as_fd()), control]).to("wait for the sandbox")?;
-        if ready[1] {
-            // The builder sends nothing after its order, so this is its end or its wish.
-            cancelled = true;
-            rustix::process::kill_process(first, Signal::KILL).to("end the sandbox")?;
-        }
-        if ready[0] {
-            match receive(reports) {
-                Ok(Some(Message::Made(places))) => made = places,
-                Ok(Some(Message::Ended(how))) => outcome = how,
-                // It has ended, or was killed in the middle of a message.
-                Ok(None) | Err(_) => break,
-            }
-        }
-    }
-    wait_for(first).to("wait for the sandbox")?;
-    mountpoint::remove(&order.spec.root.upper, &made).to("remove mount points from the layer")?;
-    Ok(outcome)
-}
-
-fn wait_for(first: Pid) -> io::Result<()> {
-    loop {
-        match rustix::process::waitpid(Some(first), WaitOptions::empty()) {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    match order.isolation {
+        Isolation::Namespaces => namespaces::serve(&order, orders),
+        Isolation::Chroot => chroot::serve(&order, orders),
+        Isolation::Emulate => emulate::serve(&order, orders),
     }
 }

@@ -19,7 +19,8 @@ use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
 use crate::sandbox::idmap::{IdMap, lent, name_of};
-use crate::sandbox::{EnterError, OneId, Refusal, Sandbox, filesystem};
+use crate::sandbox::namespaces::filesystem;
+use crate::sandbox::{EnterError, Isolation, OneId, Refusal, Sandbox};
 use crate::sys::namespace::unshare;
 use crate::sys::process::{Fork, await_one_thread, exit_now, fork, fork_with};
 
@@ -38,6 +39,8 @@ pub(super) fn set_umask() {
 /// Gets this process into a position to run steps: as root of a user namespace, if it is not
 /// root already. Sets the umask to 022.
 ///
+/// `wanted` is the way to isolate steps, or else the strongest that works here is taken.
+///
 /// Call it before any thread is started, or after all have ended. If the machine refuses, the process is as it was, and can
 /// do everything but run steps.
 ///
@@ -45,9 +48,16 @@ pub(super) fn set_umask() {
 ///
 /// Fails if this process has more than one thread, or if the machine does not let it make the
 /// namespaces.
-pub fn enter() -> Result<Sandbox, EnterError> {
+pub fn enter(wanted: Option<Isolation>) -> Result<Sandbox, EnterError> {
     set_umask();
     await_one_thread().map_err(EnterError::Threads)?;
+    match wanted {
+        None | Some(Isolation::Namespaces) => enter_namespaces(),
+        Some(isolation) => Ok(Sandbox::without_namespaces(isolation)),
+    }
+}
+
+fn enter_namespaces() -> Result<Sandbox, EnterError> {
     let uid = rustix::process::geteuid().as_raw();
     if uid == 0 && try_to_mount(UnshareFlags::empty())?.is_ok() {
         return Ok(Sandbox::here(None, None));

@@ -4,9 +4,10 @@ use std::fmt;
 use std::fs;
 use std::sync::Arc;
 
-use crate::sandbox::SandboxError;
+use crate::layer::{OverlayFormat, Owners};
 use crate::sandbox::idmap::IdMap;
 use crate::sandbox::program::Program;
+use crate::sandbox::{Isolation, SandboxError};
 
 /// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
@@ -20,6 +21,9 @@ pub enum Identity {
     Range(u64),
     /// A user namespace with one id. Owners must be recorded beside the files.
     Single,
+    /// One id, and a watcher that answers the step as if there were all. Owners are recorded beside
+    /// the files.
+    Emulated,
 }
 
 impl Identity {
@@ -92,6 +96,7 @@ impl fmt::Display for OneId {
 /// The power to run steps, and the ids for it. [`enter`](crate::sandbox::enter) gives it.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
+    isolation: Isolation,
     identity: Identity,
     uids: IdMap,
     gids: IdMap,
@@ -117,6 +122,7 @@ impl Sandbox {
         let may_set_groups = read("/proc/self/setgroups").trim() != "deny";
         let given = (identity == Identity::Single).then_some(OneId::Given);
         Self {
+            isolation: Isolation::Namespaces,
             identity,
             uids,
             gids,
@@ -125,6 +131,41 @@ impl Sandbox {
             why_one: why_one.or(given),
             program: Arc::default(),
         }
+    }
+
+    /// Without any namespace of its own: `chroot` if the ids of this process are to be the step's, or
+    /// else `emulate`.
+    pub(super) fn without_namespaces(isolation: Isolation) -> Self {
+        let here = Self::here(None, None);
+        if isolation == Isolation::Chroot {
+            return Self { isolation, why_one: None, ..here };
+        }
+        let identity = Identity::Emulated;
+        let (uids, gids) = (IdMap::all(), IdMap::all());
+        Self { isolation, identity, uids, gids, why_one: None, ..here }
+    }
+
+    /// How a step is kept in its root file system.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Whether files on disk can belong to others than this process's user.
+    pub fn has_ids(&self) -> bool {
+        self.owners() == Owners::Real
+    }
+
+    /// How snapshots must keep owners for this sandbox.
+    pub fn owners(&self) -> Owners {
+        match self.identity {
+            Identity::Root | Identity::Range(_) => Owners::Real,
+            Identity::Single | Identity::Emulated => Owners::Recorded,
+        }
+    }
+
+    /// How snapshots must mark what is hidden for this sandbox.
+    pub fn overlay_format(&self) -> OverlayFormat {
+        if self.has_trusted_marks() { OverlayFormat::Trusted } else { OverlayFormat::User }
     }
 
     /// How owners come to be here. `Root` goes with `trusted.overlay.*` marks in overlayfs layers,
@@ -142,6 +183,7 @@ impl Sandbox {
     pub fn describe(&self) -> String {
         let of = self.of.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
         match (self.identity, &self.why_one) {
+            (Identity::Emulated, _) => "emulated ids".to_owned(),
             (Identity::Root, _) => "root of this machine".to_owned(),
             (Identity::Range(count), _) => format!("user namespace with {count} ids{of}"),
             (Identity::Single, Some(why)) => format!("user namespace with one id{of} ({why})"),
@@ -150,7 +192,7 @@ impl Sandbox {
     }
 
     pub(super) fn has_trusted_marks(&self) -> bool {
-        self.identity == Identity::Root
+        self.identity == Identity::Root && self.isolation == Isolation::Namespaces
     }
 
     pub(super) fn may_set_groups(&self) -> bool {
@@ -185,7 +227,17 @@ mod tests {
     fn sandbox(identity: Identity, uids: IdMap, why_one: Option<OneId>) -> Sandbox {
         let gids = uids.clone();
         let of = Some("alice".to_owned());
-        Sandbox { identity, uids, gids, may_set_groups: true, of, why_one, program: Arc::default() }
+        let isolation = Isolation::Namespaces;
+        Sandbox {
+            isolation,
+            identity,
+            uids,
+            gids,
+            may_set_groups: true,
+            of,
+            why_one,
+            program: Arc::default(),
+        }
     }
 
     #[test]

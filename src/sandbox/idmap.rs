@@ -33,6 +33,11 @@ impl IdMap {
         )
     }
 
+    /// Every id that there can be, as itself. The last number means "none".
+    pub(super) fn all() -> Self {
+        Self(vec![Run { inside: 0, outside: 0, count: u32::MAX }])
+    }
+
     /// One id, called 0 inside.
     pub(super) fn single(outside: u32) -> Self {
         Self(vec![Run { inside: 0, outside, count: 1 }])

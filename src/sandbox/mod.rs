@@ -5,31 +5,27 @@
 //! in a child that starts afresh from a copy of this program, so that nothing of
 //! the builder's memory, environment or descriptors is there to be found.
 //!
-//! Three processes make a run: `child` watches from outside, `init` is the first one inside and
-//! builds the root (`root`, `overlay`, `kernel`, `dev`, `binds`), `step` becomes the command.
+//! `run` is the builder's side, `child` the sandbox's own process, which hands the order to one of
+//! the backends: [`Isolation`] names them. In each, `step` becomes the command.
 
-mod binds;
 mod cancel;
 mod caps;
 mod child;
-mod dev;
+mod chroot;
+mod emulate;
 mod enter;
 mod error;
 mod exit;
-mod filesystem;
 mod hidden;
 mod identity;
 mod idmap;
-mod init;
-mod kernel;
+mod isolation;
 mod limits;
-mod memory;
 mod mountpoint;
-mod overlay;
+mod namespaces;
 mod program;
 mod protocol;
 mod refusal;
-mod root;
 mod run;
 mod seccomp;
 mod spec;
@@ -44,7 +40,10 @@ pub use error::SandboxError;
 pub use exit::Exit;
 pub use hidden::Hidden;
 pub use identity::{Identity, OneId, Sandbox};
+pub use isolation::{Isolation, UnknownIsolation};
 pub use limits::limit_names;
 pub use refusal::{EnterError, Refusal};
-pub use spec::{Bind, Limit, MemoryFile, RootFs, Spec, Stream, TreeBind, User};
+pub use spec::{
+    Bind, Limit, MemoryFile, OverlayDirs, RootFs, Spec, Stream, TreeBind, User, WholeTree,
+};
 pub use user::{UserError, resolve_user};

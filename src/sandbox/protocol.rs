@@ -9,8 +9,9 @@ use std::io::{self, Read, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::Spec;
+use crate::sandbox::error::Failure;
 use crate::sandbox::mountpoint::Made;
+use crate::sandbox::{Isolation, Spec};
 
 /// More than any command line and environment that the kernel would accept.
 const LIMIT: u32 = 64 << 20;
@@ -20,6 +21,8 @@ const LIMIT: u32 = 64 << 20;
 pub(super) struct Order {
     /// What to run.
     pub(super) spec: Spec,
+    /// Which backend carries it out.
+    pub(super) isolation: Isolation,
     /// Whether overlayfs keeps its marks in `trusted.overlay.*`, or else in `user.overlay.*`.
     pub(super) trusted_marks: bool,
     /// Whether the user namespace allows supplementary groups to be set.
@@ -50,6 +53,13 @@ pub(super) enum Outcome {
     Failed { action: String, errno: i32 },
     /// The first process inside was killed.
     Lost,
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        let errno = failure.source.raw_os_error().unwrap_or(libc::EIO);
+        Self::Failed { action: failure.action, errno }
+    }
 }
 
 /// Writes one message.

@@ -80,6 +80,7 @@ impl Sandbox {
     fn order(&self, spec: &Spec, running: &mut Running) -> io::Result<()> {
         let order = Order {
             spec: spec.clone(),
+            isolation: self.isolation(),
             trusted_marks: self.has_trusted_marks(),
             may_set_groups: self.may_set_groups(),
             builder: rustix::process::getpid().as_raw_pid(),

@@ -4,7 +4,7 @@
 //! `/etc/hosts`, as [`Bind`]s), who runs the command ([`resolve_user`](crate::sandbox::resolve_user)),
 //! with which variables. The sandbox adds `/proc`, `/sys`, `/dev`, and `HOME` if `env` lacks it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,9 +53,38 @@ pub struct Spec {
     pub interactive: bool,
 }
 
+/// Where a root file system is, and where changes to it go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootFs {
+    /// In layers that overlayfs stacks.
+    Overlay(OverlayDirs),
+    /// In one directory, which holds the whole tree and receives the changes.
+    Directory(WholeTree),
+}
+
+impl RootFs {
+    /// Where the changes go.
+    pub fn upper(&self) -> &Path {
+        match self {
+            Self::Overlay(dirs) => &dirs.upper,
+            Self::Directory(tree) => &tree.directory,
+        }
+    }
+}
+
+/// A directory with a whole root file system that nobody else uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeTree {
+    /// The tree itself.
+    pub directory: PathBuf,
+    /// Where owners are recorded, a file with those of links and pipes, which cannot carry records
+    /// themselves; missing if there are none. Whoever changes owners in the tree keeps it true.
+    pub records: PathBuf,
+}
+
 /// The layers that make a root file system, and where changes go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootFs {
+pub struct OverlayDirs {
     /// Directories with one layer each, bottom first, in overlayfs format. May be empty.
     pub lower: Vec<PathBuf>,
     /// Receives the changes.

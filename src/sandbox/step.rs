@@ -25,9 +25,7 @@ pub(super) fn main(order: &Order, failed: &OwnedFd) -> i32 {
             let errno = execute(&order.spec).raw_os_error().unwrap_or(libc::EINVAL);
             Outcome::NotStarted { program, errno }
         }
-        Err(Failure { action, source }) => {
-            Outcome::Failed { action, errno: source.raw_os_error().unwrap_or(libc::EIO) }
-        }
+        Err(failure) => Outcome::from(failure),
     };
     if let (Ok(said), Ok(pipe)) = (serde_json::to_vec(&outcome), failed.try_clone()) {
         let _ = File::from(pipe).write_all(&said);
@@ -132,7 +130,7 @@ fn c_strings(strings: Vec<Vec<u8>>) -> Result<Vec<CString>, std::ffi::NulError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::{Hidden, RootFs};
+    use crate::sandbox::{Hidden, RootFs, WholeTree};
 
     #[track_caller]
     fn check_candidates(program: &str, env: &[&str], expected: &[&str]) {
@@ -150,7 +148,7 @@ mod tests {
 
     #[test]
     fn a151_home_is_the_users_unless_the_image_says() {
-        let root = RootFs { lower: vec![], upper: "/u".into(), work: "/w".into() };
+        let root = RootFs::Directory(WholeTree { directory: "/r".into(), records: "/o".into() });
         let mut spec = Spec::new(root, vec!["true".to_owned()]);
         assert_eq!(environment(&spec), [b"HOME=/root"]);
         spec.env = vec!["HOME=/elsewhere".to_owned()];
@@ -161,7 +159,7 @@ mod tests {
 
     #[test]
     fn a158_a_secret_beats_a_variable_and_need_not_be_text() {
-        let root = RootFs { lower: vec![], upper: "/u".into(), work: "/w".into() };
+        let root = RootFs::Directory(WholeTree { directory: "/r".into(), records: "/o".into() });
         let mut spec = Spec::new(root, vec!["true".to_owned()]);
         spec.env = ["A=1", "AB=2", "HOME=/"].map(str::to_owned).to_vec();
         spec.secret_env = vec![("A".to_owned(), Hidden::new(vec![0xff]))];

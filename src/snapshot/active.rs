@@ -9,7 +9,7 @@ use std::{
 
 use crate::layer::{DiffSummary, LayerWriter, Target, diff, settle};
 use crate::oci::{DiffId, ImagePath};
-use crate::sandbox::RootFs;
+use crate::sandbox::{OverlayDirs, RootFs};
 use crate::snapshot::{Committed, SnapshotError, Snapshotter, above, discard};
 
 /// A stack with a layer on top that is not finished. Nobody else sees it.
@@ -43,11 +43,11 @@ impl Active {
 
     /// What to mount for the step.
     pub fn root(&self) -> RootFs {
-        RootFs {
+        RootFs::Overlay(OverlayDirs {
             lower: self.parent.paths.clone(),
             upper: self.upper.clone(),
             work: self.directory.join("work"),
-        }
+        })
     }
 
     /// Receives the changes.

@@ -300,6 +300,7 @@ mod tests {
 
     /// Runs a shell script in the mounted root, and gives its output.
     fn run(root: &RootFs, script: &str) -> String {
+        let RootFs::Overlay(root) = root else { panic!("an overlay") };
         let lower: Vec<&str> =
             root.lower.iter().rev().map(|path| path.to_str().expect("text")).collect();
         // The kernel refuses `redirect_dir=off` with `userxattr`, which implies it.

@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::mount::MountAttrFlags;
 
 use crate::sandbox::error::{Failure, While as _};
-use crate::sandbox::filesystem::{INERT, attach, clone_of_host, find, new};
 use crate::sandbox::mountpoint::{MountPoints, Shape};
+use crate::sandbox::namespaces::filesystem::{INERT, attach, clone_of_host, find, new};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const LINKS: [(&str, &str); 6] = [
@@ -28,7 +28,7 @@ const LINKS: [(&str, &str); 6] = [
 const GROUP_OF_TERMINALS: (&str, &str) = ("gid", "5");
 
 /// Mounts `/dev` and what is in it; `/dev/shm` may grow to `shm_size` bytes.
-pub(super) fn mount(points: &mut MountPoints, shm_size: u64) -> Result<(), Failure> {
+pub(in crate::sandbox) fn mount(points: &mut MountPoints, shm_size: u64) -> Result<(), Failure> {
     let at = points.get(Path::new("/dev"), Shape::Directory).to("make `/dev`")?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("mode", "755"), ("size", "65536k")];

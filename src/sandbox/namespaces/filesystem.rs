@@ -14,14 +14,14 @@ use rustix::mount::{
 };
 
 /// No setuid programs, no devices, no programs at all.
-pub(super) const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+pub(in crate::sandbox) const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 /// No writing.
-pub(super) const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+pub(in crate::sandbox) const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 
 /// A new file system of the type `kind`, mounted nowhere yet.
-pub(super) fn new(
+pub(in crate::sandbox) fn new(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
@@ -37,7 +37,7 @@ pub(super) fn new(
 }
 
 /// A second view of a file or of a directory with all that is mounted below it.
-pub(super) fn clone_of(directory: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn clone_of(directory: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
@@ -46,25 +46,25 @@ pub(super) fn clone_of(directory: BorrowedFd<'_>, path: &Path) -> io::Result<Own
 }
 
 /// A second view of something on the host.
-pub(super) fn clone_of_host(path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn clone_of_host(path: &Path) -> io::Result<OwnedFd> {
     clone_of(CWD, path)
 }
 
 /// Shows the detached `mount` at the place `at`.
-pub(super) fn attach(mount: impl AsFd, at: impl AsFd) -> io::Result<()> {
+pub(in crate::sandbox) fn attach(mount: impl AsFd, at: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", at, "", flags)?)
 }
 
 /// Finds a path inside `root`; links cannot lead out of it.
-pub(super) fn find(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn find(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(root, path, flags, Mode::empty(), inside)?)
 }
 
 /// Opens a directory of the host.
-pub(super) fn host_directory(path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn host_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

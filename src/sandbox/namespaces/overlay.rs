@@ -16,23 +16,30 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
-use crate::sandbox::filesystem;
+use crate::sandbox::namespaces::filesystem;
 
 /// A small file system of our own for places to mount on, gone with the old root.
 #[derive(Debug)]
-pub(super) struct Scaffold(OwnedFd);
+pub(in crate::sandbox) struct Scaffold(OwnedFd);
 
 impl Scaffold {
     /// Covers the directory `over`, for this mount namespace only.
-    pub(super) fn new(over: &OwnedFd) -> io::Result<Self> {
+    pub(in crate::sandbox) fn new(over: &OwnedFd) -> io::Result<Self> {
         let mount = filesystem::new("tmpfs", &[("mode", "700")], filesystem::INERT)?;
         filesystem::attach(&mount, over)?;
         Ok(Self(mount))
     }
 
     /// A new empty directory.
-    pub(super) fn place(&self, name: &str) -> io::Result<OwnedFd> {
+    pub(in crate::sandbox) fn place(&self, name: &str) -> io::Result<OwnedFd> {
         mkdirat(&self.0, name, Mode::from_raw_mode(0o755))?;
+        self.open(name)
+    }
+
+    /// Mounts something on a new directory `name`, and returns what is there then.
+    pub(in crate::sandbox) fn attach(&self, mount: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+        let at = self.place(name)?;
+        filesystem::attach(mount, &at)?;
         self.open(name)
     }
 
@@ -44,20 +51,20 @@ impl Scaffold {
 
 /// The layers of an overlay.
 #[derive(Debug)]
-pub(super) struct Overlay<'a> {
+pub(in crate::sandbox) struct Overlay<'a> {
     /// Bottom first; at least one, and two without `scratch`.
-    pub(super) lower: &'a [OwnedFd],
+    pub(in crate::sandbox) lower: &'a [OwnedFd],
     /// The upper directory and overlayfs's own one.
-    pub(super) scratch: Option<(&'a OwnedFd, &'a OwnedFd)>,
+    pub(in crate::sandbox) scratch: Option<(&'a OwnedFd, &'a OwnedFd)>,
     /// Whether overlayfs keeps its marks in `trusted.overlay.*`, or else in `user.overlay.*`.
-    pub(super) trusted_marks: bool,
+    pub(in crate::sandbox) trusted_marks: bool,
 }
 
 impl Overlay<'_> {
     /// Mounts it on a new directory `name` of the scaffold, and returns its root.
     ///
     /// It never syncs to disk: after a crash the upper directory is thrown away anyway.
-    pub(super) fn mount(&self, scaffold: &Scaffold, name: &str) -> io::Result<OwnedFd> {
+    pub(in crate::sandbox) fn mount(&self, scaffold: &Scaffold, name: &str) -> io::Result<OwnedFd> {
         let at = scaffold.place(name)?;
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         match self.configure(&context) {

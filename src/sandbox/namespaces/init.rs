@@ -12,8 +12,8 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 
 use crate::sandbox::error::{Failure, While as _};
+use crate::sandbox::namespaces::root::Root;
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
-use crate::sandbox::root::Root;
 use crate::sandbox::step;
 use crate::sys::namespace::loopback_up;
 use crate::sys::process::fork_with;
@@ -22,11 +22,8 @@ use crate::sys::process::fork_with;
 const OPEN_FILES: u64 = 1 << 20;
 
 /// Runs the order and reports on `reports`. Returns this process's exit code.
-pub(super) fn main(order: &Order, reports: &File) -> i32 {
-    let outcome = run(order, reports).unwrap_or_else(|failure| Outcome::Failed {
-        action: failure.action,
-        errno: failure.source.raw_os_error().unwrap_or(libc::EIO),
-    });
+pub(in crate::sandbox) fn main(order: &Order, reports: &File) -> i32 {
+    let outcome = run(order, reports).unwrap_or_else(Outcome::from);
     match send(reports, &Message::Ended(outcome)) {
         Ok(()) => 0,
         Err(_) => 1,

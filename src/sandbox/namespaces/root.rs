@@ -8,29 +8,30 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::thread::UnshareFlags;
 
 use crate::sandbox::error::{Failure, While as _};
-use crate::sandbox::filesystem::{find, host_directory};
 use crate::sandbox::mountpoint::{Made, MountPoints};
-use crate::sandbox::overlay::{Overlay, Scaffold};
+use crate::sandbox::namespaces::filesystem::{clone_of_host, find, host_directory};
+use crate::sandbox::namespaces::overlay::{Overlay, Scaffold};
+use crate::sandbox::namespaces::{binds, dev, kernel};
 use crate::sandbox::protocol::Order;
-use crate::sandbox::{RootFs, binds, dev, kernel};
+use crate::sandbox::{OverlayDirs, RootFs, WholeTree};
 use crate::sys::namespace::unshare;
 
 /// A root that is ready to be entered.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(in crate::sandbox) struct Root {
     directory: OwnedFd,
     /// What had to be made in it to mount things on.
-    pub(super) made: Vec<Made>,
+    pub(in crate::sandbox) made: Vec<Made>,
 }
 
 impl Root {
     /// Builds the root in a mount namespace of its own, which this process enters.
-    pub(super) fn build(order: &Order) -> Result<Self, Failure> {
+    pub(in crate::sandbox) fn build(order: &Order) -> Result<Self, Failure> {
         unshare(UnshareFlags::NEWNS).to("make a mount namespace")?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).to("make the mounts private")?;
 
-        let (scaffold, directory) = layers(&order.spec.root, order.trusted_marks)?;
+        let (scaffold, directory) = tree(&order.spec.root, order.trusted_marks)?;
         let mut points = MountPoints::new(directory.try_clone().to("copy a descriptor")?);
         kernel::mount_proc(&mut points, order.spec.insecure)?;
         kernel::mount_sys(&mut points, &order.spec)?;
@@ -40,7 +41,7 @@ impl Root {
     }
 
     /// Makes it `/`, and lets go of what `/` was before.
-    pub(super) fn enter(&self) -> Result<(), Failure> {
+    pub(in crate::sandbox) fn enter(&self) -> Result<(), Failure> {
         fchdir(&self.directory).to("enter the root directory")?;
         // Both names may be the same: the old root is then mounted over the new one, and comes
         // off again.
@@ -50,9 +51,22 @@ impl Root {
     }
 }
 
-/// Stacks the layers. Afterwards the scaffold covers the upper directory's name, for this mount
-/// namespace.
-fn layers(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failure> {
+/// Finds or stacks the tree. Afterwards the scaffold covers the name of the directory that receives
+/// the changes, for this mount namespace.
+fn tree(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failure> {
+    match root {
+        RootFs::Overlay(dirs) => layers(dirs, trusted_marks),
+        RootFs::Directory(WholeTree { directory, .. }) => {
+            let opened = open_layer(directory)?;
+            let mount = clone_of_host(directory).to("mount the root directory")?;
+            let scaffold = Scaffold::new(&opened).to("mount a scaffold")?;
+            let directory = scaffold.attach(&mount, "root").to("mount the root directory")?;
+            Ok((scaffold, directory))
+        }
+    }
+}
+
+fn layers(root: &OverlayDirs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failure> {
     let upper = open_layer(&root.upper)?;
     let work = open_layer(&root.work)?;
     let mut lower = open_layers(&root.lower)?;
@@ -71,11 +85,13 @@ fn layers(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Fai
 }
 
 /// Opens layers, bottom first.
-pub(super) fn open_layers(layers: &[std::path::PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+pub(in crate::sandbox) fn open_layers(
+    layers: &[std::path::PathBuf],
+) -> Result<Vec<OwnedFd>, Failure> {
     layers.iter().map(|layer| open_layer(layer)).collect()
 }
 
 /// Opens the directory of one layer.
-pub(super) fn open_layer(layer: &Path) -> Result<OwnedFd, Failure> {
+pub(in crate::sandbox) fn open_layer(layer: &Path) -> Result<OwnedFd, Failure> {
     host_directory(layer).to(format!("open the layer `{}`", layer.display()))
 }

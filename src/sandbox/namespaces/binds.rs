@@ -9,11 +9,14 @@ use rustix::fs::{FileType, fstat};
 use rustix::mount::MountAttrFlags;
 
 use crate::sandbox::error::{Failure, While as _};
-use crate::sandbox::filesystem::{READ_ONLY, attach, clone_of, clone_of_host, find, new};
 use crate::sandbox::mountpoint::{MountPoints, Shape};
-use crate::sandbox::overlay::{Overlay, Scaffold};
+use crate::sandbox::namespaces::filesystem::{
+    READ_ONLY, attach, clone_of, clone_of_host, find, new,
+};
+use crate::sandbox::namespaces::overlay::{Overlay, Scaffold};
+use crate::sandbox::namespaces::{memory, root};
 use crate::sandbox::protocol::Order;
-use crate::sandbox::{Bind, MemoryFile, TreeBind, memory, root};
+use crate::sandbox::{Bind, MemoryFile, TreeBind};
 use crate::sys::mount::set_attributes;
 
 /// One thing to mount.
@@ -36,7 +39,7 @@ impl Wanted<'_> {
 }
 
 /// Mounts them all, outer before inner, and otherwise in the order of the spec.
-pub(super) fn mount(
+pub(in crate::sandbox) fn mount(
     points: &mut MountPoints,
     order: &Order,
     scaffold: &Scaffold,

@@ -13,12 +13,16 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
 use rustix::io::Errno;
 
 use crate::sandbox::MemoryFile;
-use crate::sandbox::filesystem::{INERT, READ_ONLY, attach, clone_of, new};
-use crate::sandbox::overlay::Scaffold;
+use crate::sandbox::namespaces::filesystem::{INERT, READ_ONLY, attach, clone_of, new};
+use crate::sandbox::namespaces::overlay::Scaffold;
 use crate::sys::mount::set_attributes;
 
 /// Makes the file, and a read-only mount of it alone.
-pub(super) fn mount(file: &MemoryFile, scaffold: &Scaffold, number: usize) -> io::Result<OwnedFd> {
+pub(in crate::sandbox) fn mount(
+    file: &MemoryFile,
+    scaffold: &Scaffold,
+    number: usize,
+) -> io::Result<OwnedFd> {
     // A mount can only be made of a file in a file system that is mounted somewhere.
     let at = scaffold.place(&format!("memory-{number}"))?;
     let options = [("mode", "700")];

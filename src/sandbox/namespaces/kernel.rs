@@ -13,8 +13,10 @@ use rustix::mount::MountAttrFlags;
 
 use crate::sandbox::Spec;
 use crate::sandbox::error::{Failure, While as _};
-use crate::sandbox::filesystem::{INERT, READ_ONLY, attach, clone_of, clone_of_host, find, new};
 use crate::sandbox::mountpoint::{MountPoints, Shape};
+use crate::sandbox::namespaces::filesystem::{
+    INERT, READ_ONLY, attach, clone_of, clone_of_host, find, new,
+};
 use crate::sys::mount::set_attributes;
 
 const MASKED_IN_PROC: [&str; 10] = [
@@ -37,7 +39,10 @@ const OLD_PROC: &[u8] = b"coracle: this place masks /proc, so the step sees the 
     with the process numbers from outside\n";
 
 /// Mounts `/proc`: that of this process's own process namespace. All of it, if `insecure`.
-pub(super) fn mount_proc(points: &mut MountPoints, insecure: bool) -> Result<(), Failure> {
+pub(in crate::sandbox) fn mount_proc(
+    points: &mut MountPoints,
+    insecure: bool,
+) -> Result<(), Failure> {
     let at = points.get(Path::new("/proc"), Shape::Directory).to("make `/proc`")?;
     let proc = match new("proc", &[], INERT) {
         // The kernel allows a new one only if nothing is mounted over the old one, so not in a
@@ -63,7 +68,7 @@ pub(super) fn mount_proc(points: &mut MountPoints, insecure: bool) -> Result<(),
 }
 
 /// Mounts `/sys`, read-only unless the spec is insecure.
-pub(super) fn mount_sys(points: &mut MountPoints, spec: &Spec) -> Result<(), Failure> {
+pub(in crate::sandbox) fn mount_sys(points: &mut MountPoints, spec: &Spec) -> Result<(), Failure> {
     let attributes = if spec.insecure { INERT } else { INERT | READ_ONLY };
     let at = points.get(Path::new("/sys"), Shape::Directory).to("make `/sys`")?;
     // A new one shows the network of this process; the kernel allows it to whoever owns that.
