@@ -2,6 +2,7 @@
 
 use crate::context::ContextError;
 use crate::copy::CopyError;
+use crate::copy::Subject;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::Span;
 use crate::fetch::FetchError;
@@ -10,6 +11,7 @@ use crate::layer::LayerError;
 use crate::layer::TreeError;
 use crate::plan::PlanError;
 use crate::plan::PlanErrorKind;
+use crate::plan::Step;
 use crate::sandbox::EnterError;
 use crate::sandbox::SandboxError;
 use crate::sandbox::UserError;
@@ -202,6 +204,25 @@ impl BuildErrorKind {
     /// Ties the failure to a line.
     pub fn at(self, span: Span) -> BuildError {
         BuildError { step: None, span: Some(span), kind: self }
+    }
+
+    /// Ties the failure to an instruction: to the word of it that is wrong, if it is one.
+    pub(crate) fn in_step(self, step: &Step) -> BuildError {
+        let words = &step.words;
+        let word = match &self {
+            Self::Copy(error) => match error.subject() {
+                Subject::Source(path) => words.source(path),
+                Subject::Owner => words.chown,
+                Subject::Destination => words.destination,
+                Subject::Everything => None,
+            },
+            Self::Fetch(_) => match words.sources[..] {
+                [(_, span)] => Some(span),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.at(word.unwrap_or(step.span))
     }
 
     /// A failure that belongs to no line.

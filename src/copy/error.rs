@@ -132,7 +132,41 @@ pub enum MemberProblem {
     LinkToDirectory(ImagePath),
 }
 
+/// Which part of an instruction an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The source that leads here.
+    Source(&'a ImagePath),
+    /// `--chown`.
+    Owner,
+    /// Where to.
+    Destination,
+    /// All of it, or none.
+    Everything,
+}
+
 impl CopyError {
+    /// The part of the instruction that is wrong.
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::MissingSource { path, .. }
+            | Self::Archive { path, .. }
+            | Self::Member { path, .. }
+            | Self::Changed { path } => Subject::Source(path),
+            Self::UnknownUser { .. }
+            | Self::UnknownGroup { .. }
+            | Self::NamedOwnerWithLink { .. } => Subject::Owner,
+            Self::NotADirectory { .. }
+            | Self::DirectoryOntoFile { .. }
+            | Self::FileOntoDirectory { .. } => Subject::Destination,
+            Self::SourcePattern { .. }
+            | Self::FlagPattern { .. }
+            | Self::Spool { .. }
+            | Self::Tree { .. }
+            | Self::Layer { .. } => Subject::Everything,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

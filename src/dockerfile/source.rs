@@ -46,6 +46,14 @@ impl Source {
         Span::new(span.start..span.start + line.trim_end().len())
     }
 
+    /// Where an error about a word of an instruction is: at the word, unless it stands outside, or
+    /// on a later line, as BuildKit names the first one (rule A161).
+    pub fn place(&self, instruction: Span, word: Span) -> Span {
+        let is_inside = word.start >= instruction.start && word.end <= instruction.end;
+        let before = Span { start: instruction.start, end: word.start };
+        if is_inside && !self.slice(before).contains('\n') { word } else { instruction }
+    }
+
     /// The text of `span`; empty where the span lies outside.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start..span.end).unwrap_or_default()

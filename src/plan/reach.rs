@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::dockerfile::{Instruction, Span};
 use crate::plan::graph::{Graph, Node, Origin};
-use crate::plan::{Bases, MissingBase, PlanError, PlanErrorKind, onbuild};
+use crate::plan::{Bases, MissingBase, PlanError, onbuild};
 
 /// An instruction that a stage will carry out.
 #[derive(Debug)]
@@ -57,12 +57,16 @@ pub(crate) fn walk_from<'a>(
             continue;
         }
         let instructions = instructions(graph, &graph.nodes[index], known, &mut errors);
-        let from = graph.nodes[index].stage.from.span;
-        let mut needed = vec![(graph.nodes[index].base.clone(), from)];
+        let node = &graph.nodes[index];
+        let (from, source) = (&node.stage.from, &graph.dockerfile.source);
+        let mut needed = vec![(node.base.clone(), source.place(from.span, from.image.span))];
         for planned in &instructions {
+            let place = |span| {
+                if planned.is_trigger { planned.span } else { source.place(planned.span, span) }
+            };
             match graph.sources(&planned.instruction) {
-                Ok(sources) => needed.extend(sources.into_iter().map(|it| (it, planned.span))),
-                Err(kind) => errors.push(kind.at(planned.span)),
+                Ok(sources) => needed.extend(sources.into_iter().map(|(it, at)| (it, place(at)))),
+                Err(PlanError { kind, span }) => errors.push(kind.at(place(span))),
             }
         }
         for (origin, span) in needed {
@@ -88,11 +92,6 @@ fn instructions<'a>(
     errors: &mut Vec<PlanError>,
 ) -> Vec<Planned<'a>> {
     let span = node.stage.from.span;
-    if let Origin::Files(name) = &node.base {
-        let feature = format!("a stage made of the files of the build context `{name}`");
-        let alternative = "start FROM scratch and COPY --from the build context";
-        errors.push(PlanErrorKind::NotSupported { feature, alternative }.at(span));
-    }
     if node.replaced {
         return Vec::new();
     }

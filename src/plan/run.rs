@@ -5,7 +5,8 @@ use crate::oci::ImagePath;
 use crate::plan::graph::Origin;
 use crate::plan::stage::{StagePlanner, id_of};
 use crate::plan::{
-    CopyFrom, Network, PlanError, PlanErrorKind, RunStep, StepKind, builtin, history, run_mount,
+    CopyFrom, Network, PlanError, PlanErrorKind, RunStep, StepKind, StepWords, builtin, history,
+    run_mount,
 };
 
 /// Where heredocs that are programs of their own lie (rule A154).
@@ -50,7 +51,7 @@ impl StagePlanner<'_> {
             pipes,
             mounts,
         };
-        self.step(created_by, &title(it), StepKind::Run(step));
+        self.step(created_by, &title(it), StepKind::Run(step), StepWords::default());
         Ok(())
     }
 
