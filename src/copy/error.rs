@@ -178,6 +178,10 @@ impl CopyError {
                  with a directory that holds it, or give that one a name with `--build-context`"
                     .to_owned(),
             ),
+            Self::MissingSource { path, .. } if is_url(path) => Some(
+                "only `http://`, `https://` and git repositories can be fetched, and only by ADD"
+                    .to_owned(),
+            ),
             Self::MissingSource { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{}`?", name(nearest)))
             }
@@ -229,6 +233,14 @@ fn place(from: &CopyFrom) -> String {
         CopyFrom::Scratch => "`scratch`, which is empty".to_owned(),
         CopyFrom::Image(image) => format!("the image {}", image.reference),
     }
+}
+
+/// Whether a path was a URL before it was cleaned: `ftp:/host/x`.
+fn is_url(path: &ImagePath) -> bool {
+    let mut names = path.components();
+    let scheme = names.next().and_then(|name| name.strip_suffix(b":"));
+    scheme.is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_alphanumeric))
+        && names.next().is_some()
 }
 
 /// A path as an ignore file has it.

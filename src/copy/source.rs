@@ -116,18 +116,21 @@ impl Finder<'_> {
     /// over: this is only for a hint.
     fn nearest(&self, path: &ImagePath) -> Option<ImagePath> {
         let mut found = ImagePath::root();
-        let mut slips = 0;
+        let (mut slips, mut cases) = (0, false);
         for name in path.components() {
             let exact = found.join(name);
             if self.tree.lookup(&self.tree.resolve(&exact).ok()?).ok()?.is_some() {
                 found = exact;
                 continue;
             }
-            slips += 1;
             let names = self.tree.read_dir(&self.tree.resolve(&found).ok()?).ok()?;
-            found = found.join(nearest_name(name, &names)?);
+            let near = nearest_name(name, &names)?;
+            // On a file system that ignores case, letters of another case work everywhere.
+            let is_same = is_same_but_for_case(name, &near);
+            (slips, cases) = (slips + usize::from(!is_same), cases || is_same);
+            found = found.join(near);
         }
-        (slips == 1).then_some(found)
+        (slips == 1 || slips == 0 && cases).then_some(found)
     }
 
     fn existing(&self, path: ImagePath) -> Result<Match, CopyError> {
@@ -167,15 +170,19 @@ fn said_above(error: CopyError, text: &str) -> CopyError {
 
 /// How far names may be apart: BuildKit's two letters.
 fn nearest_name(name: &[u8], names: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let name = String::from_utf8_lossy(name);
     // A name that differs in the case of its letters alone is the likeliest slip of all.
-    let texts: Vec<_> = names.iter().map(|it| String::from_utf8_lossy(it)).collect();
-    if let Some(same) = texts.iter().position(|it| it.to_lowercase() == name.to_lowercase()) {
-        return names.get(same).cloned();
+    if let Some(same) = names.iter().find(|it| is_same_but_for_case(it, name)) {
+        return Some(same.clone());
     }
+    let name = String::from_utf8_lossy(name);
+    let texts: Vec<_> = names.iter().map(|it| String::from_utf8_lossy(it)).collect();
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
     let near = nearest(&name, &texts)?;
     names.get(texts.iter().position(|it| *it == near)?).cloned()
+}
+
+fn is_same_but_for_case(one: &[u8], other: &[u8]) -> bool {
+    String::from_utf8_lossy(one).to_lowercase() == String::from_utf8_lossy(other).to_lowercase()
 }
 
 /// Whether a name needs matching. A `\` alone does not make it a pattern (rule A111).

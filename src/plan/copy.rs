@@ -57,13 +57,17 @@ impl StagePlanner<'_> {
             self.check_checksum(it).map_err(|kind| kind.at(word.span))?;
         }
         let keep_git_dir = it.keep_git_dir.as_ref().map(|flag| flag.value);
-        let (copy, words) = self.copy_step(it, |remote| match remote {
+        let copied = self.copy_step(it, |remote| match remote {
             Remote::Url(source) => {
                 let checksum = checksum.as_deref().map(remote::checksum).transpose();
                 let checksum = checksum.map_err(PlanErrorKind::BadChecksum)?;
                 Ok(Remote::Url(UrlSource { checksum, ..source }))
             }
             Remote::Git(source) => with_flags(source, checksum.as_ref(), keep_git_dir),
+        });
+        let (copy, words) = copied.map_err(|error| match (&error.kind, &it.checksum) {
+            (PlanErrorKind::BadChecksum(_), Some(word)) => error.kind.at(word.span),
+            _ => error,
         })?;
         let unpack = it.unpack.as_ref().map(|flag| flag.value);
         let places = self.places(it, &copy);

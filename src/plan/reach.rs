@@ -96,12 +96,12 @@ fn instructions<'a>(
         return Vec::new();
     }
     let mut planned = Vec::new();
-    for trigger in triggers(graph, node, known) {
+    for (trigger, line) in triggers(graph, node, known) {
         if let Err(kind) = graph.budget.spend(2 * trigger.len() + onbuild::INSTRUCTION) {
             errors.push(kind.at(span));
             return planned;
         }
-        match onbuild::parse(trigger) {
+        match onbuild::parse(trigger, line) {
             Ok(instruction) => planned.push(Planned {
                 instruction: Cow::Owned(instruction),
                 span,
@@ -118,19 +118,28 @@ fn instructions<'a>(
     planned
 }
 
-/// The triggers of what a stage starts from. Those of a stage's own parent are gone (rule A097).
-fn triggers<'a>(graph: &Graph<'a>, node: &Node<'_>, known: &'a Bases) -> Vec<&'a str> {
+/// The triggers of what a stage starts from, and their lines if that is a stage. Those of a stage's
+/// own parent are gone (rule A097).
+fn triggers<'a>(
+    graph: &Graph<'a>,
+    node: &Node<'_>,
+    known: &'a Bases,
+) -> Vec<(&'a str, Option<usize>)> {
     match &node.base {
         Origin::Image(base) => {
             let config = known.get(base).map(|config| &config.config);
-            config.map(|it| it.on_build.iter().map(String::as_str).collect()).unwrap_or_default()
+            let texts = config.map(|it| it.on_build.as_slice()).unwrap_or_default();
+            texts.iter().map(|text| (text.as_str(), None)).collect()
         }
         Origin::Stage(parent) => {
-            let text = |instruction: &'a Instruction| match instruction {
-                Instruction::OnBuild(it) => Some(it.text.as_str()),
+            let source = &graph.dockerfile.source;
+            let trigger = |instruction: &'a Instruction| match instruction {
+                Instruction::OnBuild(it) => {
+                    Some((it.text.as_str(), Some(source.line(it.span.start))))
+                }
                 _ => None,
             };
-            graph.nodes[*parent].stage.instructions.iter().filter_map(text).collect()
+            graph.nodes[*parent].stage.instructions.iter().filter_map(trigger).collect()
         }
         Origin::Scratch | Origin::Files(_) => Vec::new(),
     }

@@ -27,6 +27,9 @@ impl StagePlanner<'_> {
         }
         let network = self.network(it.network.as_ref())?;
         let (args, pipes) = self.arguments(it);
+        if args.is_empty() {
+            return Err(self.error(PlanErrorKind::NoCommand));
+        }
 
         let scope = &self.state.scope;
         let mut env = scope.to_environment();
