@@ -5,6 +5,7 @@ use crate::support::Image;
 use crate::support::Registry;
 use crate::support::Scratch;
 use crate::support::base;
+use crate::support::coracle::Who;
 use crate::support::requirement::require;
 
 fn build(context: &Scratch, options: &[&str]) -> Result<Image, String> {
@@ -54,6 +55,42 @@ fn a_layer_holds_what_its_step_changed_and_nothing_of_the_builder() {
     let names: Vec<&String> = image.top().keys().collect();
     assert_eq!(names, ["dir", "dir/linked", "etc", "etc/.wh.group", "new"]);
     assert!(!image.files().contains_key("etc/group"));
+}
+
+#[test]
+fn a_file_keeps_an_owner_for_whom_there_is_no_id() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let context = Scratch::new();
+    for name in ["d/changed", "d/given", "d/same", "d/sub/appended"] {
+        context.write(name, "text\n");
+    }
+    std::os::unix::fs::symlink("same", context.join("d/link")).expect("scratch is writable");
+    for who in [Who::Root, Who::Subordinate, Who::Single] {
+        // With one id, nothing can be given to anybody.
+        let give = if who == Who::Single { "true" } else { "chown 7:8 /d/given" };
+        let dockerfile = format!(
+            "FROM busybox\nCOPY --chown=3000000000:4000001 d /d\n\
+             RUN chmod 600 /d/changed && echo more >> /d/sub/appended && {give} && touch /d/new\n\
+             RUN chmod 700 /d/sub\n"
+        );
+        context.write("Dockerfile", dockerfile);
+        let coracle = require!(Coracle::run_by(who));
+        let image = coracle.build(context.path(), &registry.as_docker_hub(), &[]);
+        let files = image.files();
+        let summary = |name: &str| files[name].summary();
+        let owned = |kind_and_mode: &str| format!("{kind_and_mode} 3000000000:4000001");
+        assert_eq!(summary("d"), owned("d 755"), "{who:?}");
+        assert_eq!(summary("d/changed"), owned("- 600"), "{who:?}");
+        assert_eq!(summary("d/same"), owned("- 644"), "{who:?}");
+        assert_eq!(summary("d/link"), owned("l 777"), "{who:?}");
+        assert_eq!(summary("d/sub"), owned("d 700"), "{who:?}");
+        assert_eq!(summary("d/sub/appended"), owned("- 644"), "{who:?}");
+        assert_eq!(files["d/sub/appended"].text(), "text\nmore\n");
+        assert_eq!(summary("d/new"), "- 644 0:0", "{who:?}");
+        let given = if who == Who::Single { owned("- 644") } else { "- 644 7:8".to_owned() };
+        assert_eq!(summary("d/given"), given, "{who:?}");
+    }
 }
 
 #[test]
