@@ -115,6 +115,24 @@ fn a_step_sees_the_arguments_and_not_the_builders_environment() {
 }
 
 #[test]
+fn stages_that_do_not_need_each_other_run_at_once() {
+    // Each step waits until the other three have begun: one after the other, none would ever end.
+    const MEET: &str = "RUN --mount=type=cache,id=meet,target=/meet touch /meet/$ME && \
+                        for i in $(seq 600); do test $(ls /meet | wc -l) = 4 && exit; sleep 0.1; done; exit 1";
+    let context = Scratch::new();
+    let stage = |name: &str| format!("FROM busybox AS {name}\nARG ME={name}\n{MEET}\n");
+    let mut dockerfile: String = ["a", "b", "c", "d"].into_iter().map(stage).collect();
+    dockerfile.push_str("FROM scratch\n");
+    for name in ["a", "b", "c", "d"] {
+        dockerfile.push_str(&format!("COPY --from={name} /etc/passwd /{name}\n"));
+    }
+    context.write("Dockerfile", dockerfile);
+    let image = require!(build(&context, &[]));
+    let files = image.files();
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+}
+
+#[test]
 fn user_and_workdir_hold_for_later_steps() {
     let context = Scratch::new();
     let dockerfile = "FROM busybox\nWORKDIR /home/builder\nRUN chown builder .\nUSER builder\n\
