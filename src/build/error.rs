@@ -9,9 +9,13 @@ use crate::fetch::FetchError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::layer::TreeError;
+use crate::plan::MountKind;
 use crate::plan::PlanError;
 use crate::plan::PlanErrorKind;
+use crate::plan::RunMount;
 use crate::plan::Step;
+use crate::plan::StepKind;
+use crate::plan::StepWords;
 use crate::sandbox::EnterError;
 use crate::sandbox::SandboxError;
 use crate::sandbox::UserError;
@@ -208,8 +212,19 @@ impl BuildErrorKind {
 
     /// Ties the failure to an instruction: to the word of it that is wrong, if it is one.
     pub(crate) fn in_step(self, step: &Step) -> BuildError {
-        let words = &step.words;
-        let word = match &self {
+        let word = match &step.kind {
+            StepKind::Run(run) => {
+                let mount = run.mounts.iter().position(|mount| self.is_of_mount(mount));
+                mount.and_then(|index| step.words.mounts.get(index).copied())
+            }
+            _ => self.word(&step.words),
+        };
+        self.at(word.unwrap_or(step.span))
+    }
+
+    /// The word of a `COPY`, `ADD` or `WORKDIR` that it is about.
+    fn word(&self, words: &StepWords) -> Option<Span> {
+        match self {
             Self::Copy(error) => match error.subject() {
                 Subject::Source(path) => words.source(path),
                 Subject::Owner => words.chown,
@@ -221,8 +236,23 @@ impl BuildErrorKind {
                 _ => None,
             },
             _ => None,
-        };
-        self.at(word.unwrap_or(step.span))
+        }
+    }
+
+    /// Whether it is for want of what this mount asks for.
+    fn is_of_mount(&self, mount: &RunMount) -> bool {
+        match (self, &mount.kind) {
+            (
+                Self::MissingSecret { id } | Self::BinarySecret { id, .. },
+                MountKind::Secret(secret),
+            ) => secret.id == *id,
+            (Self::MissingAgent { id }, MountKind::Ssh(ssh)) => ssh.id == *id && ssh.required,
+            (Self::Copy(error), MountKind::Bind { source, .. }) => error.is_about(source),
+            (Self::Copy(error), MountKind::Cache(cache)) => {
+                cache.seed.as_ref().is_some_and(|(_, source)| error.is_about(source))
+            }
+            _ => false,
+        }
     }
 
     /// A failure that belongs to no line.

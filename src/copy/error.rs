@@ -167,6 +167,11 @@ impl CopyError {
         }
     }
 
+    /// Whether it is about the source at this path.
+    pub(crate) fn is_about(&self, source: &ImagePath) -> bool {
+        matches!(self.subject(), Subject::Source(path) if source.starts_with(path))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

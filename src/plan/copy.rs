@@ -155,6 +155,7 @@ impl StagePlanner<'_> {
             sources: texts.zip(paths).collect(),
             chown: it.chown.as_ref().map(|word| self.error_place(word.span)),
             destination: Some(self.error_place(it.destination.span)),
+            mounts: Vec::new(),
         }
     }
 

@@ -54,7 +54,9 @@ impl StagePlanner<'_> {
             pipes,
             mounts,
         };
-        self.step(created_by, &title(it), StepKind::Run(step), StepWords::default());
+        let mounts = it.mounts.iter().map(|word| self.error_place(word.span)).collect();
+        let words = StepWords { mounts, ..StepWords::default() };
+        self.step(created_by, &title(it), StepKind::Run(step), words);
         Ok(())
     }
 

@@ -142,7 +142,7 @@ pub struct Step {
     pub words: StepWords,
 }
 
-/// Where the words of a `COPY`, `ADD` or `WORKDIR` are, for errors that are about one of them.
+/// Where the words of an instruction are, for errors that are about one of them.
 /// Nothing is known of the words of a trigger.
 #[derive(Debug, Clone, Default)]
 pub struct StepWords {
@@ -152,6 +152,8 @@ pub struct StepWords {
     pub chown: Option<Span>,
     /// Where to.
     pub destination: Option<Span>,
+    /// `RUN --mount`, in order.
+    pub mounts: Vec<Span>,
 }
 
 impl StepWords {

@@ -90,6 +90,19 @@ fn several_mistakes_are_all_reported() {
 }
 
 #[test]
+fn mistakes_in_names_do_not_hide_other_mistakes() {
+    let dockerfile = "FROM busybox\nCOPY --from=9 a b\nRUN --mount=type=volume,target=/x true\n\
+                      COPY --chmod=9 a b\nRUN --device=vendor.example/x true\n";
+    let words = [
+        "invalid stage index 9",
+        "unsupported mount type \"volume\"",
+        "invalid chmod parameter: '9'",
+        "RUN --device is not supported",
+    ];
+    check(dockerfile, &[], 2, &words);
+}
+
+#[test]
 fn what_is_not_built_yet_is_an_error_at_its_line() {
     let dockerfile = "FROM busybox\nRUN --device=vendor.example/x true\n";
     check(dockerfile, &[], 2, &["--device", "Dockerfile:2"]);
@@ -142,6 +155,16 @@ fn a_caret_is_under_the_word_and_a_hint_says_what_to_do() {
     check(3, "ADD ftp://x/y /x/", "ftp://x/y", "only `http://`, `https://` and git");
     check(3, "COPY --chown=nobody1 src /x/", "nobody1", "names come from /etc/passwd");
     check(3, "COPY src /etc/passwd", "/etc/passwd", "choose another destination");
+    check(
+        3,
+        "RUN --mount=type=bind,source=scr,target=/s x",
+        "type=bind,source=scr,target=/s",
+        "`src`",
+    );
+    let secret = "type=secret,id=x,required=true";
+    check(3, &format!("RUN --mount={secret} x"), secret, "`--secret id=x,src=FILE`");
+    let ssh = "type=ssh,required=true";
+    check(3, &format!("RUN --mount=type=ssh,id=y --mount={ssh} x"), ssh, "`--ssh default`");
     check(3, "RUN ['echo', 'x']", "RUN ['echo', 'x']", "straight double quotes");
 }
 
