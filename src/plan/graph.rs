@@ -343,39 +343,39 @@ impl<'a> Graph<'a> {
     pub(crate) fn sources(
         &self,
         instruction: &Instruction,
-    ) -> Result<Vec<(Origin, Span)>, PlanError> {
+    ) -> Vec<Result<(Origin, Span), PlanError>> {
+        let found = |origin: Result<Option<Origin>, PlanErrorKind>, span: Span| match origin {
+            Ok(origin) => origin.map(|origin| Ok((origin, span))),
+            Err(kind) => Some(Err(kind.at(span))),
+        };
         match instruction {
-            Instruction::Copy(it) => match copy::from_name(it) {
-                Some(Spanned { value, span }) => match self.copy_source(value) {
-                    Ok(origin) => Ok(vec![(origin, *span)]),
-                    Err(kind) => Err(kind.at(*span)),
-                },
-                None => Ok(Vec::new()),
-            },
-            Instruction::Run(it) => {
-                let mut sources = Vec::new();
-                for word in &it.mounts {
-                    let name = mount::from_name(word).map_err(PlanErrorKind::from);
-                    if let Some(name) = name.map_err(|kind| kind.at(word.span))? {
-                        let origin = self.mount_source(&name);
-                        sources.push((origin.map_err(|kind| kind.at(word.span))?, word.span));
-                    }
-                }
-                Ok(sources)
+            Instruction::Copy(it) => {
+                let source = |Spanned { value, span }: &Spanned<String>| {
+                    found(self.copy_source(value).map(Some), *span)
+                };
+                copy::from_name(it).and_then(source).into_iter().collect()
             }
-            _ => Ok(Vec::new()),
+            Instruction::Run(it) => {
+                let source = |word: &Word| {
+                    let name = mount::from_name(word).map_err(PlanErrorKind::from);
+                    let origin =
+                        name.and_then(|it| it.map(|it| self.mount_source(&it)).transpose());
+                    found(origin, word.span)
+                };
+                it.mounts.iter().filter_map(source).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
     fn check_sources(&self) -> Vec<PlanError> {
         let stages = self.nodes.iter().filter(|node| !node.replaced).map(|node| node.stage);
-        let instructions = stages.flat_map(|stage| &stage.instructions);
-        instructions
-            .filter_map(|it| {
-                let PlanError { kind, span } = self.sources(it).err()?;
-                Some(kind.at(self.dockerfile.source.place(it.span(), span)))
-            })
-            .collect()
+        let errors = stages.flat_map(|stage| &stage.instructions).flat_map(|it| {
+            let errors = self.sources(it).into_iter().filter_map(Result::err);
+            let place = |span| self.dockerfile.source.place(it.span(), span);
+            errors.map(move |error| PlanError { span: place(error.span), ..error })
+        });
+        errors.collect()
     }
 
     /// Stages that copy from each other, however far around (rule A055).
@@ -419,8 +419,8 @@ impl<'a> Graph<'a> {
         seen[index] = Seen::OnWay;
         let mut uses = Vec::new();
         for instruction in &self.nodes[index].stage.instructions {
-            for (source, span) in self.sources(instruction).unwrap_or_default() {
-                if let Origin::Stage(next) = source {
+            for source in self.sources(instruction) {
+                if let Ok((Origin::Stage(next), span)) = source {
                     uses.push((next, self.dockerfile.source.place(instruction.span(), span)));
                 }
             }

@@ -56,19 +56,24 @@ pub(crate) fn walk_from<'a>(
         if reached.stages.contains_key(&index) {
             continue;
         }
-        let instructions = instructions(graph, &graph.nodes[index], known, &mut errors);
+        let mut instructions = instructions(graph, &graph.nodes[index], known, &mut errors);
         let node = &graph.nodes[index];
         let (from, source) = (&node.stage.from, &graph.dockerfile.source);
         let mut needed = vec![(node.base.clone(), source.place(from.span, from.image.span))];
-        for planned in &instructions {
+        // What takes files from nowhere is left out: whoever plans it would look for them.
+        instructions.retain(|planned| {
+            let before = errors.len();
             let place = |span| {
                 if planned.is_trigger { planned.span } else { source.place(planned.span, span) }
             };
-            match graph.sources(&planned.instruction) {
-                Ok(sources) => needed.extend(sources.into_iter().map(|(it, at)| (it, place(at)))),
-                Err(PlanError { kind, span }) => errors.push(kind.at(place(span))),
+            for source in graph.sources(&planned.instruction) {
+                match source {
+                    Ok((origin, span)) => needed.push((origin, place(span))),
+                    Err(PlanError { kind, span }) => errors.push(kind.at(place(span))),
+                }
             }
-        }
+            errors.len() == before
+        });
         for (origin, span) in needed {
             match origin {
                 Origin::Stage(next) => waiting.push(next),

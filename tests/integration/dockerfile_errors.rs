@@ -161,6 +161,8 @@ fn a_caret_is_under_the_word_and_a_hint_says_what_to_do() {
         "type=bind,source=scr,target=/s",
         "`src`",
     );
+    check(3, "RUN --mount=bind,target=/x y", "bind,target=/x", "write type=bind");
+    check(3, "RUN --mount=type=tmpfs,target=/x,size=1x y", "type=tmpfs,target=/x,size=1x", "64m");
     let secret = "type=secret,id=x,required=true";
     check(3, &format!("RUN --mount={secret} x"), secret, "`--secret id=x,src=FILE`");
     let ssh = "type=ssh,required=true";
