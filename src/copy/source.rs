@@ -7,7 +7,7 @@
 
 use crate::context::glob::Glob;
 use crate::context::ignore::Patterns;
-use crate::copy::CopyError;
+use crate::copy::{CopyError, Missing};
 use crate::dockerfile::nearest;
 use crate::layer::{Kind, Node, Tree};
 use crate::oci::ImagePath;
@@ -139,9 +139,28 @@ impl Finder<'_> {
             return Ok(Match { path, real, node });
         }
         let hidden_by = self.tree.hidden_by(&path).or_else(|| self.tree.hidden_by(&real));
-        let nearest = self.nearest(&path);
-        let from = Box::new(self.from.clone());
-        Err(CopyError::MissingSource { path, from, hidden_by, nearest, above_root: false })
+        let why = hidden_by
+            .map(Missing::Ignored)
+            .or_else(|| self.dead_link(&path))
+            .or_else(|| self.nearest(&path).map(|nearest| Missing::Misspelled { nearest }));
+        let (from, why) = (Box::new(self.from.clone()), why.unwrap_or(Missing::Unknown));
+        Err(CopyError::MissingSource { path, from, why })
+    }
+
+    /// The link among the names of a path that leads to nothing.
+    fn dead_link(&self, path: &ImagePath) -> Option<Missing> {
+        let mut link = ImagePath::root();
+        for name in path.components() {
+            let parent = self.tree.resolve(&link).ok()?;
+            let node = self.tree.lookup(&parent.join(name)).ok()??;
+            link = link.join(name);
+            let leads_to = self.tree.lookup(&self.tree.resolve(&link).ok()?).ok()?;
+            if let (Kind::Symlink { target }, None) = (node.kind, leads_to) {
+                let target = String::from_utf8_lossy(&target).into_owned();
+                return Some(Missing::DeadLink { link, target });
+            }
+        }
+        None
     }
 }
 
@@ -161,8 +180,9 @@ fn said_above(error: CopyError, text: &str) -> CopyError {
         }
     });
     match error {
-        CopyError::MissingSource { path, from, hidden_by: None, nearest, .. } => {
-            CopyError::MissingSource { path, from, hidden_by: None, nearest, above_root: leads_out }
+        CopyError::MissingSource { why: Missing::Ignored(_), .. } => error,
+        CopyError::MissingSource { path, from, .. } if leads_out => {
+            CopyError::MissingSource { path, from, why: Missing::AboveRoot }
         }
         error => error,
     }
@@ -272,14 +292,27 @@ mod tests {
     fn a_missing_source_has_a_nearest_one() {
         let check = |source: &str, expected: Option<&str>| {
             let error = select(&step(&[source], "/"), &tree(), source).expect_err(source);
-            let CopyError::MissingSource { nearest, .. } = error else { panic!("{error:?}") };
-            assert_eq!(nearest.map(|it| it.to_string()).as_deref(), expected, "{source}");
+            let CopyError::MissingSource { why, .. } = error else { panic!("{error:?}") };
+            let nearest = match why {
+                Missing::Misspelled { nearest } => Some(nearest.to_string()),
+                _ => None,
+            };
+            assert_eq!(nearest.as_deref(), expected, "{source}");
         };
         check("a.text", Some("/a.txt"));
         check("A.TXT", Some("/a.txt"));
         check("sbu/d1/f", Some("/sub/d1/f"));
         check("sub/d3", Some("/sub/d1"));
+        check("SBU/D1", Some("/sub/d1"));
+        check("SUB/D1", Some("/sub/d1"));
         check("completely/else", None);
+    }
+
+    #[test]
+    fn a_link_that_leads_to_nothing_is_named() {
+        let error = select(&step(&["gone"], "/"), &tree(), "gone").expect_err("a dead link");
+        let hint = error.hint().expect("a hint");
+        assert!(hint.starts_with("`gone` is a symbolic link to `"), "{hint}");
     }
 
     #[test]
