@@ -221,7 +221,7 @@ impl Records {
 
     /// Says of whom a file is to be, in memory only.
     pub(super) fn pretend(&self, stat: &Stat, uid: u32, gid: u32, mode: u32) {
-        self.remember(inode(stat), Some(Record { uid, gid, mode, device: None }));
+        self.remember(inode(stat), Some(Record { uid, gid, mode, device: None, stand_in: None }));
     }
 
     fn shard(&self, (_, number): Inode) -> &Mutex<HashMap<Inode, Option<Record>>> {
