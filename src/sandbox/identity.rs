@@ -104,6 +104,7 @@ pub struct Sandbox {
     may_set_groups: bool,
     of: Option<String>,
     why_one: Option<OneId>,
+    without_wall: bool,
     program: Arc<Program>,
 }
 
@@ -130,6 +131,7 @@ impl Sandbox {
             may_set_groups,
             of,
             why_one: why_one.or(given),
+            without_wall: false,
             program: Arc::default(),
         }
     }
@@ -144,6 +146,16 @@ impl Sandbox {
         let identity = Identity::Emulated;
         let (uids, gids) = (IdMap::all(), IdMap::all());
         Self { isolation, identity, uids, gids, why_one: None, ..here }
+    }
+
+    /// Lets steps run in `chroot` where this kernel has no Landlock, which alone keeps root in there.
+    #[must_use]
+    pub fn even_without_wall(self) -> Self {
+        Self { without_wall: true, ..self }
+    }
+
+    pub(super) fn may_lack_wall(&self) -> bool {
+        self.without_wall
     }
 
     /// How a step is kept in its root file system.
@@ -250,6 +262,7 @@ mod tests {
             may_set_groups: true,
             of,
             why_one,
+            without_wall: false,
             program: Arc::default(),
         }
     }

@@ -29,6 +29,7 @@ mod refusal;
 mod run;
 mod seccomp;
 mod spec;
+mod start;
 mod step;
 mod style;
 mod syscalls;
