@@ -79,6 +79,10 @@ impl Question<'_> {
             Call::StatFs { at, buffer } => self.stat_fs(at, buffer),
             Call::Execute { at } => self.execute(at),
             Call::Change(paths) => self.change(paths),
+            Call::Write { descriptor, length } => {
+                self.write(argument(descriptor), argument(length))
+            }
+            Call::WriteParts => self.write(argument(0), self.length_of_parts()),
             Call::Fork if self.inside.census.admits() => Ok(NOT_OURS),
             Call::Fork => Err(Errno::AGAIN),
             Call::HostName => {
@@ -203,9 +207,9 @@ impl Question<'_> {
     }
 
     fn stat_fs(&self, at: PathAt, buffer: usize) -> Result<Reply, Errno> {
-        let size = self.path(at).and_then(|path| self.inside.is_in_memory(&path));
-        let Some(size) = size else { return Ok(NOT_OURS) };
-        let bytes = wire::statfs_of_memory(size);
+        let Some(path) = self.path(at) else { return Ok(NOT_OURS) };
+        let Some(temporary) = self.inside.temporary(&path) else { return Ok(NOT_OURS) };
+        let bytes = wire::statfs_of_memory(temporary.size);
         self.caller().write(self.notification.arguments[buffer], &bytes)?;
         Ok(Reply::Tell(Answer::Value(0)))
     }
@@ -229,6 +233,26 @@ impl Question<'_> {
         let is_read_only =
             |at: &PathAt| self.path(*at).is_some_and(|path| self.inside.is_read_only(&path));
         if paths.iter().any(is_read_only) { Err(Errno::ROFS) } else { Ok(NOT_OURS) }
+    }
+
+    /// Whether so much may be written to a descriptor.
+    fn write(&self, descriptor: u64, bytes: u64) -> Result<Reply, Errno> {
+        let path = self.inside.directory(self.caller(), Some(descriptor));
+        let temporary = path.as_ref().and_then(|path| self.inside.temporary(path));
+        match temporary {
+            Some(it) if !it.admits(&self.inside.root, bytes) => Err(Errno::NOSPC),
+            _ => Ok(NOT_OURS),
+        }
+    }
+
+    /// The sum of the lengths in an array of `struct iovec`, of which most are short.
+    fn length_of_parts(&self) -> u64 {
+        let [_, address, count, ..] = self.notification.arguments;
+        let mut parts = [0; 64 * 16];
+        let wanted = usize::try_from(count).unwrap_or(0).min(64) * 16;
+        let read = self.caller().read(address, &mut parts[..wanted]).unwrap_or(0);
+        let length = |part: &[u8]| part[8..].try_into().map_or(0, u64::from_ne_bytes);
+        parts[..read].chunks_exact(16).map(length).fold(0, u64::saturating_add)
     }
 
     /// Whether something may be done to a process: it must be one of the step's own.

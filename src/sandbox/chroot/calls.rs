@@ -54,6 +54,13 @@ pub(super) enum Call {
     },
     /// It changes what the path names, in one way or another.
     Change(&'static [PathAt]),
+    /// It writes to a descriptor as many bytes as this argument says.
+    Write {
+        descriptor: usize,
+        length: usize,
+    },
+    /// The same, in as many parts as the third argument says, which the second points to.
+    WriteParts,
     /// It makes a thread or process.
     Fork,
     HostName,
@@ -85,6 +92,8 @@ pub(super) struct Asked {
     pub(super) changes: bool,
     /// Whether something in the tree is to look like another file system.
     pub(super) file_systems: bool,
+    /// Whether one of those may hold only so much.
+    pub(super) quotas: bool,
     /// Whether signals to other processes are to be judged: the kernel does not.
     pub(super) signals: bool,
     /// Whether all families of sockets may be used, or only those that lead nowhere.
@@ -152,6 +161,20 @@ const CHANGES: &[(&str, Call)] = &[
     ("lsetxattr", Call::Change(&[here(0)])),
     ("removexattr", Call::Change(&[here(0)])),
     ("lremovexattr", Call::Change(&[here(0)])),
+];
+
+/// Calls that make files grow.
+const WRITES: &[(&str, Call)] = &[
+    ("copy_file_range", Call::Write { descriptor: 2, length: 4 }),
+    ("fallocate", Call::Write { descriptor: 0, length: 3 }),
+    ("ftruncate", Call::Write { descriptor: 0, length: 1 }),
+    ("pwrite64", Call::Write { descriptor: 0, length: 2 }),
+    ("pwritev", Call::WriteParts),
+    ("pwritev2", Call::WriteParts),
+    ("sendfile", Call::Write { descriptor: 0, length: 3 }),
+    ("splice", Call::Write { descriptor: 2, length: 4 }),
+    ("write", Call::Write { descriptor: 0, length: 2 }),
+    ("writev", Call::WriteParts),
 ];
 
 /// Calls that reach other processes, other than by signals: the builder is one of them.
@@ -231,6 +254,7 @@ fn all(asked: Asked) -> impl Iterator<Item = (&'static str, Call)> {
         LOOKS,
         TO_PROCESSES,
         only_if(asked.changes, CHANGES),
+        only_if(asked.quotas, WRITES),
         only_if(asked.signals, SIGNALS),
         only_if(asked.file_systems, STATFS),
     ];
@@ -239,8 +263,14 @@ fn all(asked: Asked) -> impl Iterator<Item = (&'static str, Call)> {
 
 /// What the call of this number wants.
 pub(super) fn find(number: u32) -> Option<Call> {
-    let everything =
-        Asked { relative: true, changes: true, file_systems: true, signals: true, network: false };
+    let everything = Asked {
+        relative: true,
+        changes: true,
+        file_systems: true,
+        quotas: true,
+        signals: true,
+        network: false,
+    };
     let is_it = |name| syscalls::number(name) == Some(number);
     if number == syscalls::special::CLONE || is_it("fork") || is_it("vfork") {
         return Some(Call::Fork);
@@ -266,6 +296,7 @@ mod tests {
             relative: true,
             changes: true,
             file_systems: true,
+            quotas: true,
             signals: true,
             network: true,
         };
@@ -281,7 +312,8 @@ mod tests {
     #[test]
     fn every_name_is_a_call_of_some_architecture() {
         let known = |name: &str| syscalls::allowed_names().any(|other| other == name);
-        let all = [LOOKS, CHANGES, TO_PROCESSES, SIGNALS].into_iter().flatten().map(|it| it.0);
+        let all =
+            [LOOKS, CHANGES, WRITES, TO_PROCESSES, SIGNALS].into_iter().flatten().map(|it| it.0);
         for name in all.chain(SYNCS) {
             assert!(known(name), "{name}");
         }

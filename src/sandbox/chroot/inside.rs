@@ -11,6 +11,7 @@ use crate::sandbox::chroot::calls::{self, Asked, Call};
 use crate::sandbox::chroot::census::Census;
 use crate::sandbox::chroot::mirror::Mirror;
 use crate::sandbox::chroot::proc::{Item, Proc};
+use crate::sandbox::chroot::quota::Quota;
 use crate::sandbox::chroot::served::Served;
 
 /// Everything that the supervisor answers from.
@@ -26,8 +27,8 @@ pub(super) struct Inside {
     pub(super) memory: Vec<(ImagePath, OwnedFd)>,
     /// What is not to be changed.
     pub(super) read_only: Vec<ImagePath>,
-    /// What is to look like a file system in memory, and its size.
-    pub(super) temporary: Vec<(ImagePath, u64)>,
+    /// What is to look like a file system in memory.
+    pub(super) temporary: Vec<Quota>,
     pub(super) hostname: String,
     pub(super) asked: Asked,
     pub(super) census: Census,
@@ -165,13 +166,12 @@ impl Inside {
         };
         // What is mounted inside something read-only may be changed.
         let read_only = under(&mut self.read_only.iter());
-        read_only > under(&mut self.temporary.iter().map(|(path, _)| path))
+        read_only > under(&mut self.temporary.iter().map(|it| &it.path))
     }
 
-    /// Whether a path is to look as if it were in a file system in memory, and of what size.
-    pub(super) fn is_in_memory(&self, path: &ImagePath) -> Option<u64> {
-        let found = self.temporary.iter().rev().find(|(place, _)| path.starts_with(place));
-        found.map(|(_, size)| *size)
+    /// What a path is in that is to look like a file system in memory.
+    pub(super) fn temporary(&self, path: &ImagePath) -> Option<&Quota> {
+        self.temporary.iter().rev().find(|it| path.starts_with(&it.path))
     }
 }
 

@@ -19,6 +19,7 @@ mod census;
 mod inside;
 mod mirror;
 mod proc;
+mod quota;
 mod served;
 mod supervisor;
 mod surroundings;

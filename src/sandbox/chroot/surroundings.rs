@@ -16,6 +16,7 @@ use crate::sandbox::chroot::census::{Census, MOST};
 use crate::sandbox::chroot::inside::{self, Inside};
 use crate::sandbox::chroot::mirror::Mirror;
 use crate::sandbox::chroot::proc::Proc;
+use crate::sandbox::chroot::quota::Quota;
 use crate::sandbox::chroot::served::sealed;
 use crate::sandbox::chroot::swap::{Stand, Swaps};
 use crate::sandbox::error::{Failure, While as _};
@@ -108,7 +109,7 @@ struct Preparing<'a> {
     swaps: Swaps,
     memory: Vec<(ImagePath, OwnedFd)>,
     read_only: Vec<ImagePath>,
-    temporary: Vec<(ImagePath, u64)>,
+    temporary: Vec<Quota>,
     /// Where directories were moved that were wanted at one more place.
     moved: Vec<(PathBuf, Vec<u8>)>,
 }
@@ -178,6 +179,7 @@ impl<'a> Preparing<'a> {
                 relative: !self.memory.is_empty() || self.read_only.len() > 2,
                 changes: !self.read_only.is_empty(),
                 file_systems: !self.temporary.is_empty(),
+                quotas: self.temporary.iter().any(|it| it.size > 0),
                 signals,
                 network: true,
             },
@@ -206,7 +208,7 @@ impl<'a> Preparing<'a> {
                         .directory(&format!("tmpfs-{number}"), 0o1777)
                         .to(format!("make a directory for `{}`", target.display()))?;
                     let path = self.put(target, Shape::Directory, &stand)?;
-                    self.temporary.push((path, *size));
+                    self.temporary.push(Quota::new(path, *size));
                 }
                 Wanted::Memory(file) => self.memory_file(file)?,
             }
