@@ -2,14 +2,20 @@
 
 use crate::context::ContextError;
 use crate::copy::CopyError;
+use crate::copy::Subject;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::Span;
 use crate::fetch::FetchError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::layer::TreeError;
+use crate::plan::MountKind;
 use crate::plan::PlanError;
 use crate::plan::PlanErrorKind;
+use crate::plan::RunMount;
+use crate::plan::Step;
+use crate::plan::StepKind;
+use crate::plan::StepWords;
 use crate::sandbox::EnterError;
 use crate::sandbox::SandboxError;
 use crate::sandbox::UserError;
@@ -202,6 +208,51 @@ impl BuildErrorKind {
     /// Ties the failure to a line.
     pub fn at(self, span: Span) -> BuildError {
         BuildError { step: None, span: Some(span), kind: self }
+    }
+
+    /// Ties the failure to an instruction: to the word of it that is wrong, if it is one.
+    pub(crate) fn in_step(self, step: &Step) -> BuildError {
+        let word = match &step.kind {
+            StepKind::Run(run) => {
+                let mount = run.mounts.iter().position(|mount| self.is_of_mount(mount));
+                mount.and_then(|index| step.words.mounts.get(index).copied())
+            }
+            _ => self.word(&step.words),
+        };
+        self.at(word.unwrap_or(step.span))
+    }
+
+    /// The word of a `COPY`, `ADD` or `WORKDIR` that it is about.
+    fn word(&self, words: &StepWords) -> Option<Span> {
+        match self {
+            Self::Copy(error) => match error.subject() {
+                Subject::Source(path) => words.source(path),
+                Subject::Owner => words.chown,
+                Subject::Destination => words.destination,
+                Subject::Everything => None,
+            },
+            Self::Fetch(_) => match words.sources[..] {
+                [(_, span)] => Some(span),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether it is for want of what this mount asks for.
+    fn is_of_mount(&self, mount: &RunMount) -> bool {
+        match (self, &mount.kind) {
+            (
+                Self::MissingSecret { id } | Self::BinarySecret { id, .. },
+                MountKind::Secret(secret),
+            ) => secret.id == *id,
+            (Self::MissingAgent { id }, MountKind::Ssh(ssh)) => ssh.id == *id && ssh.required,
+            (Self::Copy(error), MountKind::Bind { source, .. }) => error.is_about(source),
+            (Self::Copy(error), MountKind::Cache(cache)) => {
+                cache.seed.as_ref().is_some_and(|(_, source)| error.is_about(source))
+            }
+            _ => false,
+        }
     }
 
     /// A failure that belongs to no line.

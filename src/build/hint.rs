@@ -23,16 +23,31 @@ const PACKAGES: [&str; 16] = [
     "unzip", "wget", "xz", "zip", "zsh",
 ];
 
-/// What can be seen of the image in which a command failed.
+/// What can be seen of the image in which a command failed, and of the place where it ran.
 pub(crate) struct Image<'a> {
     /// `/etc/os-release`, if there is one.
     pub(crate) os_release: Option<&'a str>,
     /// Whether a program is in one of the usual directories.
     pub(crate) has: &'a dyn Fn(&str) -> bool,
+    /// What to do about an owner that there is no id for.
+    pub(crate) more_ids: Option<String>,
 }
 
-/// What to do about a command that ended with `status` after this output.
-pub(crate) fn of_exit(status: i32, output: &str, image: &Image<'_>) -> Option<String> {
+/// What to do about a `command` for a shell that ended with `status` after this output.
+pub(crate) fn of_exit(
+    command: &str,
+    status: i32,
+    output: &str,
+    image: &Image<'_>,
+) -> Option<String> {
+    if is_nearly_json(command) {
+        let advice = "the command begins like a list, but is no JSON: its strings need straight \
+                      double quotes, and commas between them; so a shell got all of it";
+        return Some(advice.to_owned());
+    }
+    if let Some(more_ids) = image.more_ids.as_ref().filter(|_| lacks_id(output)) {
+        return Some(format!("this build has no id for that owner: {more_ids}"));
+    }
     let meaning = meaning(status)?;
     let more = if status == 127 { not_found(output).map(|it| image.advise(it)) } else { None };
     Some(match more {
@@ -46,6 +61,21 @@ pub(crate) fn of_start(output: &str, image: &Image<'_>) -> Option<String> {
     let is_missing = output.ends_with("executable file not found in $PATH")
         || output.ends_with("no such file or directory");
     if is_missing { not_found(output).map(|it| image.advise(it)) } else { None }
+}
+
+/// Whether a command was to be a JSON list, as no shell has a command like `['a', 'b']`.
+fn is_nearly_json(command: &str) -> bool {
+    let inside = command.trim().strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    inside.is_some_and(|it| it.starts_with(['\'', '"', '\u{2018}', '\u{201c}', '\u{201d}']))
+}
+
+/// Whether a file could not be given to an owner: the kernel's answer where the namespace has no such
+/// id, in the words of `chown`, `tar`, `install` and the like.
+fn lacks_id(output: &str) -> bool {
+    output.lines().any(|line| {
+        line.trim_end().ends_with("Invalid argument")
+            && ["chown", "ownership", "owner"].into_iter().any(|word| line.contains(word))
+    })
 }
 
 /// What a shell means by its status.
@@ -196,7 +226,8 @@ mod tests {
             let has = |name: &str| has.contains(&name);
             let os_release = Some(release).filter(|it| !it.is_empty());
             let output = format!("/bin/sh: {program}: not found");
-            let hint = of_exit(127, &output, &Image { os_release, has: &has });
+            let image = Image { os_release, has: &has, more_ids: None };
+            let hint = of_exit(program, 127, &output, &image);
             let hint = hint.unwrap_or_default();
             assert!(hint.contains(expected), "{program}: {hint}");
         };
@@ -219,17 +250,48 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_start_has_no_status_to_explain() {
-        let image = Image { os_release: None, has: &|_| false };
+        let image = Image { os_release: None, has: &|_| false, more_ids: None };
         let hint = of_start("exec \"bash\": executable file not found in $PATH", &image);
         assert_eq!(hint.as_deref(), Some("the image has no bash: use `/bin/sh`"));
         assert_eq!(of_start("exec \"/x\": permission denied", &image), None);
     }
 
     #[test]
+    fn a_list_that_is_no_json_is_told_from_a_test() {
+        let image = Image { os_release: None, has: &|_| false, more_ids: None };
+        let check = |command: &str, expected: bool| {
+            let hint = of_exit(command, 1, "", &image).unwrap_or_default();
+            assert_eq!(hint.contains("double quotes"), expected, "{command}");
+        };
+        check("['echo', 'x']", true);
+        check(" [“echo”, “x”] ", true);
+        check("[\"a\" \"b\"]", true);
+        check("[ 'a' = 'b' ]", false);
+        check("[ -f /x ] && y", false);
+        check("[[ a == b ]]", false);
+    }
+
+    #[test]
+    fn an_owner_without_an_id_is_explained_where_ids_are_few() {
+        let check = |line: &str, more_ids: Option<&str>, expected: bool| {
+            let more_ids = more_ids.map(str::to_owned);
+            let image = Image { os_release: None, has: &|_| false, more_ids };
+            let hint = of_exit("x", 1, line, &image);
+            assert_eq!(hint.is_some_and(|it| it.contains("more of them")), expected, "{line}");
+        };
+        let more = Some("get more of them");
+        check("chown: /d/y: Invalid argument", more, true);
+        check("chown: changing ownership of '/d/y': Invalid argument", more, true);
+        check("tar: x: Cannot change ownership to uid 70000: Invalid argument\nend", more, true);
+        check("mount: Invalid argument", more, false);
+        check("chown: /d/y: Invalid argument", None, false);
+    }
+
+    #[test]
     fn statuses_are_explained_and_ordinary_ones_are_not() {
-        let image = Image { os_release: None, has: &|_| false };
+        let image = Image { os_release: None, has: &|_| false, more_ids: None };
         let check = |status, expected: Option<&str>| {
-            let hint = of_exit(status, "", &image);
+            let hint = of_exit("x", status, "", &image);
             assert_eq!(hint.is_some(), expected.is_some(), "{status}");
             assert!(hint.unwrap_or_default().contains(expected.unwrap_or_default()), "{status}");
         };

@@ -78,7 +78,7 @@ pub(crate) fn perform(
     )?;
     drop(in_use);
     if !exit.success() {
-        return Err(failure(step, &exit, &tail, files));
+        return Err(failure(step, &exit, &tail, files, sandbox.how_to_get_more_ids()));
     }
     commit(workshop, active, site.request.options.source_date_epoch)
 }
@@ -203,7 +203,13 @@ fn add_pipes(
     Ok(())
 }
 
-fn failure(step: &RunStep, exit: &Exit, tail: &Tail, files: &Committed) -> BuildErrorKind {
+fn failure(
+    step: &RunStep,
+    exit: &Exit,
+    tail: &Tail,
+    files: &Committed,
+    more_ids: Option<String>,
+) -> BuildErrorKind {
     // A program that could not be started counts as status 1, after a line that names it (A152).
     let mut output = tail.text();
     if let Some(reason) = exit.reason() {
@@ -222,11 +228,13 @@ fn failure(step: &RunStep, exit: &Exit, tail: &Tail, files: &Committed) -> Build
         };
         ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"].into_iter().any(is_there)
     };
-    let image = hint::Image { os_release: os_release.as_deref(), has: &has };
+    let image = hint::Image { os_release: os_release.as_deref(), has: &has, more_ids };
     let hint = if exit.reason().is_some() {
         hint::of_start(&output, &image)
     } else {
-        hint::of_exit(status, &output, &image)
+        let is_shell = step.args.first().is_some_and(|program| program.ends_with("sh"));
+        let text = step.args.last().filter(|_| is_shell).map(String::as_str).unwrap_or_default();
+        hint::of_exit(text, status, &output, &image)
     };
     BuildErrorKind::Exit { command, exit: format!("exit code: {shown}"), status, output, hint }
 }

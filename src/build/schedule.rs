@@ -223,7 +223,7 @@ async fn steps(
     let before: usize = site.plan.stages[..id.0].iter().map(|stage| stage.steps.len()).sum();
     for (index, step) in stage.steps.iter().enumerate() {
         let layer = step::perform(site, id, index, &built, earlier).await.map_err(|failed| {
-            let error = failed.map(|kind| kind.at(step.span));
+            let error = failed.map(|kind| kind.in_step(step));
             error.map(|e| BuildError { step: Some((before + index + 1, site.steps())), ..e })
         })?;
         built.layers.push(layer);

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{ChainId, Compression, Digest, Digester, Platform, Timestamp};
 use crate::plan::{
-    AddStep, CacheMount, Chmod, CopyFrom, CopyStep, MountKind, Network, Remote, RunMount,
-    RunSettings, RunStep, SecretMount, Source, SshMount, Ulimit, WorkdirStep,
+    Access, AddStep, CacheMount, Chmod, CopyFrom, CopyStep, MountKind, Network, Remote, RunMount,
+    RunSettings, RunStep, SecretMount, Sharing, Source, SshMount, Ulimit, WorkdirStep,
 };
 
 /// Changes when keys are made in another way, or when equal steps give other layers than before.
@@ -118,17 +118,39 @@ fn mount_text(mount: &RunMount) -> String {
         }
         MountKind::Tmpfs { size } => format!("tmpfs of {size} bytes"),
         MountKind::Cache(CacheMount { id, sharing, seed, access: owner, writable }) => {
-            let source = seed.as_ref().map(|(_, source)| source);
-            format!("cache {id:?}, {sharing:?}, {source:?}, {owner:?}, {}", access(writable))
+            let sharing = match sharing {
+                Sharing::Shared => "shared",
+                Sharing::Private => "private",
+                Sharing::Locked => "locked",
+            };
+            let seed = optional("from", seed.as_ref().map(|(_, source)| format!("{source:?}")));
+            format!("cache {id:?}, {sharing}{seed}{}, {}", access_text(owner), access(writable))
         }
         MountKind::Secret(SecretMount { id, file, env, required, access }) => {
-            format!("secret {id:?}, {file}, {env:?}, {required}, {access:?}")
+            let file = if *file { "" } else { ", no file" };
+            let env = optional("variable", env.as_ref().map(|name| format!("{name:?}")));
+            format!("secret {id:?}{file}{env}{}{}", required_text(*required), access_text(access))
         }
         MountKind::Ssh(SshMount { id, required, access }) => {
-            format!("ssh {id:?}, {required}, {access:?}")
+            format!("ssh {id:?}{}{}", required_text(*required), access_text(access))
         }
     };
     format!("{text} at {:?}", mount.target)
+}
+
+fn required_text(required: bool) -> &'static str {
+    if required { ", required" } else { "" }
+}
+
+fn access_text(access: &Access) -> String {
+    let mode = optional("mode", access.mode.map(|mode| format!("{mode:o}")));
+    let number = |id: Option<u32>| id.map(|id| id.to_string());
+    mode + &optional("uid", number(access.uid)) + &optional("gid", number(access.gid))
+}
+
+/// `, name value`, or nothing.
+fn optional(name: &str, value: Option<String>) -> String {
+    value.map(|value| format!(", {name} {value}")).unwrap_or_default()
 }
 
 /// The key of a `COPY`; `files` is the digest of all that it copies, or of something that names

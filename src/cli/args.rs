@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
@@ -110,6 +111,8 @@ pub(crate) enum Command {
     Ls(ReferenceArgument),
     /// Print a manifest or index from a registry, byte for byte
     Manifest(ReferenceArgument),
+    /// Free disk space: remove what no image in the store and no cached step needs
+    Prune(PruneArguments),
     /// Copy an image from a registry into the store
     Pull(PullArguments),
     /// Copy images from the store to their registries
@@ -255,6 +258,31 @@ fn parse_call(text: &str) -> Result<Call, String> {
         ),
     };
     Ok(Call { method, format })
+}
+
+/// `coracle prune`
+#[derive(Debug, Args)]
+pub(crate) struct PruneArguments {
+    /// Forget all cached steps too, and empty the caches of `RUN --mount=type=cache`.
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// Forget the cached steps that no build has used for so long: `90m`, `36h`, `30d`.
+    #[arg(long, value_name = "TIME", value_parser = parse_age, conflicts_with = "cache")]
+    pub(crate) unused_for: Option<Duration>,
+}
+
+/// Reads a whole number of minutes, hours or days.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time is a number with `m`, `h` or `d`, such as `36h`".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// `coracle lint`

@@ -1,6 +1,7 @@
 //! The Dockerfile, and the ignore file that goes with it: where they are and what they say.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
@@ -42,8 +43,7 @@ pub(crate) fn read(
                 );
                 return Err(usage(&title, Some("leave out `--file`")));
             }
-            let source = Source::new("Dockerfile", &text_of(text, "the build context")?);
-            Ok((source, over(alone, None)?))
+            Ok((source_of("Dockerfile", text, "the build context")?, over(alone, None)?))
         }
     }
 }
@@ -52,8 +52,7 @@ pub(crate) fn read(
 fn of_directory(directory: &Path, file: Option<&Path>) -> Result<(Source, BuildContext), Failure> {
     let path = match file {
         Some(path) if path == Path::new("-") => {
-            let source = Source::new("Dockerfile", &standard_input()?);
-            return Ok((source, local(directory, None)?));
+            return Ok((standard_input()?, local(directory, None)?));
         }
         Some(path) => path.to_owned(),
         None => directory.join("Dockerfile"),
@@ -65,18 +64,21 @@ fn of_directory(directory: &Path, file: Option<&Path>) -> Result<(Source, BuildC
         let diagnostic = Diagnostic::new(title).note("cause", error.to_string());
         Failure::new(Exit::Usage, diagnostic.hinted(Some(hint.to_owned())))
     })?;
-    let text = text_of(opened, &name)?;
     // People look for `Dockerfile:12`, not for a path that they have just typed.
     let shown = path.strip_prefix(directory).unwrap_or(&path).display().to_string();
-    Ok((Source::new(&shown, &text), local(directory, Some(&path))?))
+    Ok((source_of(&shown, opened, &name)?, local(directory, Some(&path))?))
 }
 
 /// The directory, less what the ignore file excludes. `dockerfile` is the Dockerfile, if it is a
 /// file that may have an ignore file of its own.
 pub(crate) fn local(directory: &Path, dockerfile: Option<&Path>) -> Result<BuildContext, Failure> {
-    let read = |path: &Path| {
-        let bytes = std::fs::read(path).ok();
-        Ok::<_, Failure>(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    let read = |path: &Path| match std::fs::read(path) {
+        Ok(bytes) => ignore_text(path, bytes).map(Some),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Ok(None),
+            // What it excludes must not be copied, so nobody may go on without it.
+            _ => Err(usage(&format!("cannot read `{}`: {error}", path.display()), None)),
+        },
     };
     let found = context::dockerignore(dockerfile, directory, read)?;
     BuildContext::open(directory, found).map_err(|error| failed(&error))
@@ -97,7 +99,7 @@ fn of_tree(tree: Box<dyn Tree>, file: Option<&Path>) -> Result<(Source, BuildCon
         None => Some(PathBuf::from("Dockerfile")),
     };
     let source = match &path {
-        None => Source::new("Dockerfile", &standard_input()?),
+        None => standard_input()?,
         Some(path) => {
             let name = path.display().to_string();
             let bytes = read(path)?.ok_or_else(|| {
@@ -105,25 +107,35 @@ fn of_tree(tree: Box<dyn Tree>, file: Option<&Path>) -> Result<(Source, BuildCon
                 let hint = "`--file` names a file in the context, or `-` for standard input";
                 usage(&title, Some(hint))
             })?;
-            Source::new(&name, &text_of(&*bytes, &name)?)
+            source_of(&name, &*bytes, &name)?
         }
     };
-    let read = |path: &Path| {
-        Ok::<_, Failure>(read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-    };
+    let read = |path: &Path| read(path)?.map(|bytes| ignore_text(path, bytes.into())).transpose();
     let ignore = context::dockerignore(path.as_deref(), Path::new(""), read)?;
     Ok((source, over(tree, ignore)?))
+}
+
+/// The text of an ignore file. A pattern with something else in place of a letter would not exclude
+/// what it is there for.
+fn ignore_text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        usage(&format!("line {line} of `{name}` is not UTF-8"), Some("save the file as UTF-8"))
+    })
 }
 
 fn over(tree: Box<dyn Tree>, ignore: Option<(String, String)>) -> Result<BuildContext, Failure> {
     BuildContext::over(tree, ignore).map_err(|error| failed(&error))
 }
 
-fn standard_input() -> Result<String, Failure> {
-    text_of(std::io::stdin().lock(), "standard input")
+fn standard_input() -> Result<Source, Failure> {
+    source_of("Dockerfile", std::io::stdin().lock(), "standard input")
 }
 
-fn text_of(reader: impl Read, name: &str) -> Result<String, Failure> {
+/// The Dockerfile that errors will call `shown`, from a file called `name`.
+fn source_of(shown: &str, reader: impl Read, name: &str) -> Result<Source, Failure> {
     let mut bytes = Vec::new();
     let read = reader.take(LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(|error| usage(&format!("cannot read `{name}`: {error}"), None))?;
@@ -131,7 +143,16 @@ fn text_of(reader: impl Read, name: &str) -> Result<String, Failure> {
         let title = format!("`{name}` is larger than 16 MiB, which no Dockerfile is");
         return Err(usage(&title, None));
     }
-    String::from_utf8(bytes).map_err(|_| usage(&format!("`{name}` is not UTF-8 text"), None))
+    if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) {
+        return Err(usage(&format!("`{name}` is UTF-16"), Some("save it as UTF-8")));
+    }
+    if bytes.contains(&0) && std::str::from_utf8(&bytes).is_err() {
+        return Err(usage(
+            &format!("`{name}` is not a text"),
+            Some("name a Dockerfile with `--file`"),
+        ));
+    }
+    Ok(Source::decode(shown, &bytes))
 }
 
 fn failed(error: &context::ContextError) -> Failure {

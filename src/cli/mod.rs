@@ -22,6 +22,7 @@ mod named_context;
 mod network;
 mod output_spec;
 mod progress;
+mod prune;
 mod pull;
 mod push;
 mod registry_args;
@@ -81,6 +82,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
         Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
         Command::Login(arguments) => login::login(&session, &arguments)?,
         Command::Logout(arguments) => login::logout(&session, &arguments)?,
+        Command::Prune(arguments) => prune::prune(&session, &arguments)?,
         Command::Pull(arguments) => pull::pull(&session, &arguments)?,
         Command::Push(arguments) => push::push(&session, &arguments)?,
         Command::Rmi(arguments) => images::remove(&session, &arguments.references)?,

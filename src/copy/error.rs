@@ -18,12 +18,8 @@ pub enum CopyError {
         path: ImagePath,
         /// Where it was looked for.
         from: Box<CopyFrom>,
-        /// The ignore pattern that hides it.
-        hidden_by: Option<String>,
-        /// Whether the source was to lie above the root.
-        above_root: bool,
-        /// The path with the most similar name that is there.
-        nearest: Option<ImagePath>,
+        /// Why it is not there.
+        why: Missing,
     },
     /// A source with wildcards is malformed.
     #[error("cannot use the source `{pattern}`")]
@@ -121,6 +117,60 @@ pub enum CopyError {
     },
 }
 
+/// Why a source is not there, as far as that can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// An ignore pattern hides it: which one, where.
+    Ignored(String),
+    /// It was to lie above the root.
+    AboveRoot,
+    /// A symbolic link leads to something that is not there.
+    DeadLink {
+        /// The link.
+        link: ImagePath,
+        /// Where it leads, as it says itself.
+        target: String,
+    },
+    /// Something that is there has nearly its name.
+    Misspelled {
+        /// That one.
+        nearest: ImagePath,
+    },
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Missing {
+    /// What to do about the missing source `path` of `from`.
+    fn hint(&self, path: &ImagePath, from: &CopyFrom) -> String {
+        match self {
+            Self::Ignored(rule) => {
+                format!("{rule} excludes it; a line `!{}` takes it back", name(path))
+            }
+            Self::AboveRoot => "a source cannot lie outside of where it is looked for: `..` stops \
+                there; build with a directory that holds it, or give that one a name with \
+                `--build-context`"
+                .to_owned(),
+            Self::DeadLink { link, target } => format!(
+                "`{}` is a symbolic link to `{target}`, and links cannot lead out of where the \
+                 source is looked for: copy the file itself there",
+                name(link)
+            ),
+            _ if is_url(path) => {
+                "only `http://`, `https://` and git repositories can be fetched, and only by ADD"
+                    .to_owned()
+            }
+            Self::Misspelled { nearest } => format!("did you mean `{}`?", name(nearest)),
+            Self::Unknown if *from == CopyFrom::Context => {
+                "sources are relative to the build context, whatever `WORKDIR` is".to_owned()
+            }
+            Self::Unknown => {
+                "sources of `--from` are relative to its root, whatever its `WORKDIR` is".to_owned()
+            }
+        }
+    }
+}
+
 /// What can be wrong with a member of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MemberProblem {
@@ -132,28 +182,50 @@ pub enum MemberProblem {
     LinkToDirectory(ImagePath),
 }
 
+/// Which part of an instruction an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The source that leads here.
+    Source(&'a ImagePath),
+    /// `--chown`.
+    Owner,
+    /// Where to.
+    Destination,
+    /// All of it, or none.
+    Everything,
+}
+
 impl CopyError {
+    /// The part of the instruction that is wrong.
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::MissingSource { path, .. }
+            | Self::Archive { path, .. }
+            | Self::Member { path, .. }
+            | Self::Changed { path } => Subject::Source(path),
+            Self::UnknownUser { .. }
+            | Self::UnknownGroup { .. }
+            | Self::NamedOwnerWithLink { .. } => Subject::Owner,
+            Self::NotADirectory { .. }
+            | Self::DirectoryOntoFile { .. }
+            | Self::FileOntoDirectory { .. } => Subject::Destination,
+            Self::SourcePattern { .. }
+            | Self::FlagPattern { .. }
+            | Self::Spool { .. }
+            | Self::Tree { .. }
+            | Self::Layer { .. } => Subject::Everything,
+        }
+    }
+
+    /// Whether it is about the source at this path.
+    pub(crate) fn is_about(&self, source: &ImagePath) -> bool {
+        matches!(self.subject(), Subject::Source(path) if source.starts_with(path))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::MissingSource { hidden_by: Some(rule), path, .. } => {
-                Some(format!("{rule} excludes it; a line `!{}` takes it back", name(path)))
-            }
-            Self::MissingSource { above_root: true, .. } => Some(
-                "a source cannot lie outside of where it is looked for: `..` stops there; build \
-                 with a directory that holds it, or give that one a name with `--build-context`"
-                    .to_owned(),
-            ),
-            Self::MissingSource { nearest: Some(nearest), .. } => {
-                Some(format!("did you mean `{}`?", name(nearest)))
-            }
-            Self::MissingSource { from, .. } if **from == CopyFrom::Context => {
-                Some("sources are relative to the build context, whatever `WORKDIR` is".to_owned())
-            }
-            Self::MissingSource { .. } => Some(
-                "sources of `--from` are relative to its root, whatever its `WORKDIR` is"
-                    .to_owned(),
-            ),
+            Self::MissingSource { path, from, why } => Some(why.hint(path, from)),
             Self::SourcePattern { .. } => {
                 Some("write `[[]` for a `[` that is part of a name".to_owned())
             }
@@ -170,6 +242,11 @@ impl CopyError {
             }
             Self::DirectoryOntoFile { .. } | Self::FileOntoDirectory { .. } => {
                 Some("remove it in an earlier `RUN`, or choose another destination".to_owned())
+            }
+            Self::Tree { source: TreeError::Read { source, .. } }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some("make it readable, or exclude it in `.dockerignore`".to_owned())
             }
             Self::Tree { source } => source.hint(),
             Self::Layer { source } => source.hint(),
@@ -197,6 +274,14 @@ fn place(from: &CopyFrom) -> String {
     }
 }
 
+/// Whether a path was a URL before it was cleaned: `ftp:/host/x`.
+fn is_url(path: &ImagePath) -> bool {
+    let mut names = path.components();
+    let scheme = names.next().and_then(|name| name.strip_suffix(b":"));
+    scheme.is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_alphanumeric))
+        && names.next().is_some()
+}
+
 /// A path as an ignore file has it.
 fn name(path: &ImagePath) -> String {
     path.relative().display().to_string()
@@ -211,9 +296,7 @@ mod tests {
         let error = CopyError::MissingSource {
             path: ImagePath::new("a.txt"),
             from: Box::new(CopyFrom::Context),
-            hidden_by: Some("the pattern `*.txt` in line 3 of `.dockerignore`".to_owned()),
-            nearest: None,
-            above_root: false,
+            why: Missing::Ignored("the pattern `*.txt` in line 3 of `.dockerignore`".to_owned()),
         };
         assert_eq!(error.to_string(), "\"/a.txt\": not found in the build context");
         assert_eq!(

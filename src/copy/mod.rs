@@ -39,7 +39,7 @@ use crate::plan::{AddStep, CopyStep, Source, WorkdirStep};
 
 pub use crate::copy::archive::begins_archive;
 pub use crate::copy::archive_tree::ArchiveTree;
-pub use crate::copy::error::{CopyError, MemberProblem};
+pub use crate::copy::error::{CopyError, MemberProblem, Missing, Subject};
 
 /// What a copy reads.
 #[derive(Clone, Copy)]

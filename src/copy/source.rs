@@ -7,7 +7,7 @@
 
 use crate::context::glob::Glob;
 use crate::context::ignore::Patterns;
-use crate::copy::CopyError;
+use crate::copy::{CopyError, Missing};
 use crate::dockerfile::nearest;
 use crate::layer::{Kind, Node, Tree};
 use crate::oci::ImagePath;
@@ -116,18 +116,21 @@ impl Finder<'_> {
     /// over: this is only for a hint.
     fn nearest(&self, path: &ImagePath) -> Option<ImagePath> {
         let mut found = ImagePath::root();
-        let mut slips = 0;
+        let (mut slips, mut cases) = (0, false);
         for name in path.components() {
             let exact = found.join(name);
             if self.tree.lookup(&self.tree.resolve(&exact).ok()?).ok()?.is_some() {
                 found = exact;
                 continue;
             }
-            slips += 1;
             let names = self.tree.read_dir(&self.tree.resolve(&found).ok()?).ok()?;
-            found = found.join(nearest_name(name, &names)?);
+            let near = nearest_name(name, &names)?;
+            // On a file system that ignores case, letters of another case work everywhere.
+            let is_same = is_same_but_for_case(name, &near);
+            (slips, cases) = (slips + usize::from(!is_same), cases || is_same);
+            found = found.join(near);
         }
-        (slips == 1).then_some(found)
+        (slips == 1 || slips == 0 && cases).then_some(found)
     }
 
     fn existing(&self, path: ImagePath) -> Result<Match, CopyError> {
@@ -136,9 +139,28 @@ impl Finder<'_> {
             return Ok(Match { path, real, node });
         }
         let hidden_by = self.tree.hidden_by(&path).or_else(|| self.tree.hidden_by(&real));
-        let nearest = self.nearest(&path);
-        let from = Box::new(self.from.clone());
-        Err(CopyError::MissingSource { path, from, hidden_by, nearest, above_root: false })
+        let why = hidden_by
+            .map(Missing::Ignored)
+            .or_else(|| self.dead_link(&path))
+            .or_else(|| self.nearest(&path).map(|nearest| Missing::Misspelled { nearest }));
+        let (from, why) = (Box::new(self.from.clone()), why.unwrap_or(Missing::Unknown));
+        Err(CopyError::MissingSource { path, from, why })
+    }
+
+    /// The link among the names of a path that leads to nothing.
+    fn dead_link(&self, path: &ImagePath) -> Option<Missing> {
+        let mut link = ImagePath::root();
+        for name in path.components() {
+            let parent = self.tree.resolve(&link).ok()?;
+            let node = self.tree.lookup(&parent.join(name)).ok()??;
+            link = link.join(name);
+            let leads_to = self.tree.lookup(&self.tree.resolve(&link).ok()?).ok()?;
+            if let (Kind::Symlink { target }, None) = (node.kind, leads_to) {
+                let target = String::from_utf8_lossy(&target).into_owned();
+                return Some(Missing::DeadLink { link, target });
+            }
+        }
+        None
     }
 }
 
@@ -158,8 +180,9 @@ fn said_above(error: CopyError, text: &str) -> CopyError {
         }
     });
     match error {
-        CopyError::MissingSource { path, from, hidden_by: None, nearest, .. } => {
-            CopyError::MissingSource { path, from, hidden_by: None, nearest, above_root: leads_out }
+        CopyError::MissingSource { why: Missing::Ignored(_), .. } => error,
+        CopyError::MissingSource { path, from, .. } if leads_out => {
+            CopyError::MissingSource { path, from, why: Missing::AboveRoot }
         }
         error => error,
     }
@@ -167,15 +190,19 @@ fn said_above(error: CopyError, text: &str) -> CopyError {
 
 /// How far names may be apart: BuildKit's two letters.
 fn nearest_name(name: &[u8], names: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let name = String::from_utf8_lossy(name);
     // A name that differs in the case of its letters alone is the likeliest slip of all.
-    let texts: Vec<_> = names.iter().map(|it| String::from_utf8_lossy(it)).collect();
-    if let Some(same) = texts.iter().position(|it| it.to_lowercase() == name.to_lowercase()) {
-        return names.get(same).cloned();
+    if let Some(same) = names.iter().find(|it| is_same_but_for_case(it, name)) {
+        return Some(same.clone());
     }
+    let name = String::from_utf8_lossy(name);
+    let texts: Vec<_> = names.iter().map(|it| String::from_utf8_lossy(it)).collect();
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
     let near = nearest(&name, &texts)?;
     names.get(texts.iter().position(|it| *it == near)?).cloned()
+}
+
+fn is_same_but_for_case(one: &[u8], other: &[u8]) -> bool {
+    String::from_utf8_lossy(one).to_lowercase() == String::from_utf8_lossy(other).to_lowercase()
 }
 
 /// Whether a name needs matching. A `\` alone does not make it a pattern (rule A111).
@@ -265,14 +292,27 @@ mod tests {
     fn a_missing_source_has_a_nearest_one() {
         let check = |source: &str, expected: Option<&str>| {
             let error = select(&step(&[source], "/"), &tree(), source).expect_err(source);
-            let CopyError::MissingSource { nearest, .. } = error else { panic!("{error:?}") };
-            assert_eq!(nearest.map(|it| it.to_string()).as_deref(), expected, "{source}");
+            let CopyError::MissingSource { why, .. } = error else { panic!("{error:?}") };
+            let nearest = match why {
+                Missing::Misspelled { nearest } => Some(nearest.to_string()),
+                _ => None,
+            };
+            assert_eq!(nearest.as_deref(), expected, "{source}");
         };
         check("a.text", Some("/a.txt"));
         check("A.TXT", Some("/a.txt"));
         check("sbu/d1/f", Some("/sub/d1/f"));
         check("sub/d3", Some("/sub/d1"));
+        check("SBU/D1", Some("/sub/d1"));
+        check("SUB/D1", Some("/sub/d1"));
         check("completely/else", None);
+    }
+
+    #[test]
+    fn a_link_that_leads_to_nothing_is_named() {
+        let error = select(&step(&["gone"], "/"), &tree(), "gone").expect_err("a dead link");
+        let hint = error.hint().expect("a hint");
+        assert!(hint.starts_with("`gone` is a symbolic link to `"), "{hint}");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! The messages are BuildKit's, word for word where it has one, because people search for them.
 //! A parser collects: it reports what it finds to [`Findings`] and goes on.
 
+use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::suggest::did_you_mean;
-use crate::dockerfile::{Span, Warning};
+use crate::dockerfile::{Span, Warning, nearest};
 
 /// A mistake and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +50,12 @@ pub enum ParseErrorKind {
         /// The most that is allowed.
         limit: usize,
     },
+    /// Bytes that are no text, in an instruction.
+    #[error("invalid UTF-8: byte 0x{byte:02X}")]
+    NotUtf8 {
+        /// The first of them.
+        byte: u8,
+    },
     /// A directive is given a second time (rule A004).
     #[error("only one {name} parser directive can be used")]
     DuplicateDirective {
@@ -86,6 +93,8 @@ pub enum ParseErrorKind {
         keyword: String,
         /// What was perhaps meant.
         suggestion: Option<&'static str>,
+        /// The instruction before it, if it seems to have a heredoc that it cannot have.
+        after: Option<&'static str>,
     },
     /// The instruction has no such flag (rule A013).
     #[error("unknown flag: --{flag}{}", did_you_mean(*suggestion))]
@@ -94,6 +103,8 @@ pub enum ParseErrorKind {
         flag: String,
         /// What was perhaps meant.
         suggestion: Option<&'static str>,
+        /// What there is.
+        known: Vec<&'static str>,
     },
     /// A flag is given twice.
     #[error("duplicate flag specified: --{flag}")]
@@ -266,12 +277,29 @@ impl ParseErrorKind {
             }
             Self::NoStageYet { .. } => "only ARG may come before the first FROM",
             Self::LineTooLong { .. } => "break the line with a backslash, or COPY the text",
+            Self::NotUtf8 { .. } => {
+                "save the file as UTF-8: `iconv -f ISO-8859-1 -t UTF-8`, if it is Latin-1"
+            }
             Self::InvalidEscape { .. } => "write # escape=` or # escape=\\",
             Self::UnsupportedFrontend { .. } => {
                 "only Dockerfiles can be built: remove the line, or write # syntax=docker/dockerfile:1"
             }
             Self::InvalidCheckOption { .. } | Self::InvalidCheckValue { .. } => {
                 "the options are skip=RULE,..., error=true and experimental=RULE,..., separated by ;"
+            }
+            Self::UnknownInstruction { after: Some(before), .. } => {
+                return Some(format!(
+                    "{before} takes no here-document: of all instructions only RUN, COPY and ADD do"
+                ));
+            }
+            Self::UnknownInstruction { suggestion: None, .. } => {
+                return Some(format!("the instructions are {}", Keyword::names().join(", ")));
+            }
+            Self::UnknownFlag { known, .. } if known.is_empty() => {
+                "this instruction has no flags: put `--` before what only looks like one"
+            }
+            Self::UnknownFlag { known, suggestion: None, .. } => {
+                return Some(format!("the flags are --{}", known.join(", --")));
             }
             Self::FlagNotBoolean { .. } => "leave the value out, or write true or false",
             Self::NoDestination { .. } => "name the sources first and the destination last",
@@ -309,12 +337,27 @@ pub(crate) struct Findings {
     errors: Vec<ParseError>,
     warnings: Vec<Warning>,
     instruction: Span,
+    /// The instruction above, if it seems to have a heredoc that it cannot have.
+    stray_heredoc: Option<&'static str>,
 }
 
 impl Findings {
     /// From now on, findings are in this instruction.
     pub(crate) fn enter(&mut self, instruction: Span) {
         self.instruction = instruction;
+    }
+
+    /// Remembers whether the instruction seems to have a heredoc that it cannot have: then the lines
+    /// below are taken for instructions.
+    pub(crate) fn note_heredoc(&mut self, keyword: Option<&'static str>) {
+        self.stray_heredoc = keyword;
+    }
+
+    /// Reports a word that should be an instruction.
+    pub(crate) fn unknown_instruction(&mut self, word: &str, span: Span) {
+        let suggestion = nearest(word, &Keyword::names());
+        let (keyword, after) = (word.to_owned(), self.stray_heredoc);
+        self.error(ParseErrorKind::UnknownInstruction { keyword, suggestion, after }, span);
     }
 
     /// Reports a mistake at `span`.

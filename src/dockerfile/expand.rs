@@ -143,9 +143,9 @@ impl ExpandErrorKind {
                 return Some(format!("declare {name} with ARG and pass --build-arg {name}=..."));
             }
             Self::InvalidPattern { .. } => "a backslash may stand before * ? \\ / and } only",
-            Self::PatternTooLong { .. } | Self::TooDeep { .. } | Self::TooLong { .. } => {
-                return None;
-            }
+            Self::TooDeep { .. } => "set a variable with ENV or ARG in between",
+            Self::TooLong { .. } => "put the value into a file, and COPY it",
+            Self::PatternTooLong { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -132,7 +132,8 @@ impl Flags {
         let Some(it) = known.iter().find(|it| it.name == flag.name) else {
             let names: Vec<&'static str> = known.iter().map(|it| it.name).collect();
             let suggestion = nearest(&flag.name, &names);
-            return Err(ParseErrorKind::UnknownFlag { flag: flag.name.clone(), suggestion });
+            let flag = flag.name.clone();
+            return Err(ParseErrorKind::UnknownFlag { flag, suggestion, known: names });
         };
         let flag_name = it.name;
         if it.kind != Kind::List && self.given.iter().any(|(name, _)| *name == flag_name) {

@@ -108,7 +108,6 @@ struct File {
     stages: Vec<Stage>,
     keywords: Vec<Spanned<String>>,
     position: Position,
-    instructions: usize,
 }
 
 /// Where in the file the parser is.
@@ -132,7 +131,6 @@ impl File {
         source: &Source,
         findings: &mut Findings,
     ) {
-        self.instructions += 1;
         findings.enter(line.span);
         if let Some(blank) = line.empty_continuations.first() {
             findings.warn("NoEmptyContinuation", "Empty continuation line".to_owned(), *blank);
@@ -146,6 +144,9 @@ impl File {
             return;
         };
         findings.enter(statement.span);
+        if let Some((span, byte)) = source.undecoded(statement.span) {
+            findings.error(ParseErrorKind::NotUtf8 { byte }, span);
+        }
         self.checks.note_comments(statement.comments, statement.span);
         lint::check_description(&statement, findings);
         match (statement.keyword, self.position) {
@@ -183,14 +184,13 @@ impl File {
         if findings.has_errors() || !self.stages.is_empty() {
             return;
         }
-        let end = Span::new(source.text().len()..source.text().len());
-        findings.enter(end);
-        let kind = match (source.text().is_empty(), self.instructions) {
-            (true, _) => ParseErrorKind::EmptyFile,
-            (_, 0) => ParseErrorKind::NoInstructions,
-            _ => ParseErrorKind::NoStages,
+        let (kind, span) = match self.global_args.last() {
+            Some(last) => (ParseErrorKind::NoStages, last.span),
+            None if source.text().is_empty() => (ParseErrorKind::EmptyFile, Span::default()),
+            None => (ParseErrorKind::NoInstructions, Span::default()),
         };
-        findings.error(kind, end);
+        findings.enter(span);
+        findings.error(kind, span);
     }
 }
 
@@ -294,12 +294,12 @@ mod tests {
     #[test]
     fn a002_a_file_needs_a_stage() {
         let check = |text: &str, expected: &str| {
-            assert_eq!(mistakes_in_file(text), [format!("{expected} @ ")], "{text:?}");
+            assert_eq!(mistakes_in_file(text), [expected], "{text:?}");
         };
-        check("", "the Dockerfile cannot be empty");
-        check("# only a comment\n\n", "file with no instructions");
-        check("\u{feff}", "file with no instructions");
-        check("ARG A=1\nARG B", "dockerfile contains no stages to build");
+        check("", "the Dockerfile cannot be empty @ ");
+        check("# only a comment\n\n", "file with no instructions @ ");
+        check("\u{feff}", "file with no instructions @ ");
+        check("ARG A=1\nARG B\n\n", "dockerfile contains no stages to build @ ARG B");
     }
 
     #[test]
@@ -318,6 +318,21 @@ mod tests {
         };
         check(LONGEST_LINE, true);
         check(LONGEST_LINE + 1, false);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_matter_only_in_instructions() {
+        let errors = |bytes: &[u8]| {
+            let source = Source::decode("Dockerfile", bytes);
+            let errors = parse(source.clone()).err().unwrap_or_default();
+            let place = |it: &ParseError| source.position(it.span.start);
+            errors.iter().map(|it| (it.to_string(), place(it))).collect::<Vec<_>>()
+        };
+        assert_eq!(errors(b"# caf\xe9\nFROM x\n# \xff\xfe\nRUN y\n"), []);
+        let expected = "invalid UTF-8: byte 0xE9";
+        assert_eq!(errors(b"FROM x\nRUN a\xe9b\xe9\n"), [(expected.to_owned(), (2, 6))]);
+        let heredoc = b"FROM x\nCOPY <<E /e\n# \xe9\nE\nRUN y\n";
+        assert_eq!(errors(heredoc), [(expected.to_owned(), (3, 3))]);
     }
 
     #[test]

@@ -9,13 +9,37 @@ pub struct Source {
     text: Arc<str>,
     /// Where the newlines are.
     newlines: Arc<[usize]>,
+    /// What was no UTF-8: where its substitutes are, and the first byte that each stands for.
+    undecoded: Arc<[(usize, u8)]>,
 }
 
 impl Source {
     /// A text that errors will call `name`.
     pub fn new(name: &str, text: &str) -> Self {
         let newlines = text.match_indices('\n').map(|(at, _)| at).collect();
-        Self { name: name.into(), text: text.into(), newlines }
+        Self { name: name.into(), text: text.into(), newlines, undecoded: Arc::default() }
+    }
+
+    /// The text that these bytes are. What is no UTF-8 has a U+FFFD in its place, and is a mistake
+    /// wherever it matters: in comments it does not.
+    pub fn decode(name: &str, bytes: &[u8]) -> Self {
+        let mut text = String::with_capacity(bytes.len());
+        let mut undecoded = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if let Some(first) = chunk.invalid().first() {
+                undecoded.push((text.len(), *first));
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Self { undecoded: undecoded.into(), ..Self::new(name, &text) }
+    }
+
+    /// The first thing within `span` that was no UTF-8: its substitute, and the byte.
+    pub(crate) fn undecoded(&self, span: Span) -> Option<(Span, u8)> {
+        let first = self.undecoded.partition_point(|(at, _)| *at < span.start);
+        let (at, byte) = *self.undecoded.get(first).filter(|(at, _)| *at < span.end)?;
+        Some((Span::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8()), byte))
     }
 
     /// What errors call the file.
@@ -44,6 +68,14 @@ impl Source {
     pub fn first_line(&self, span: Span) -> Span {
         let line = self.slice(span).lines().next().unwrap_or_default();
         Span::new(span.start..span.start + line.trim_end().len())
+    }
+
+    /// Where an error about a word of an instruction is: at the word, unless it stands outside, or
+    /// on a later line, as BuildKit names the first one (rule A161).
+    pub fn place(&self, instruction: Span, word: Span) -> Span {
+        let is_inside = word.start >= instruction.start && word.end <= instruction.end;
+        let before = Span { start: instruction.start, end: word.start };
+        if is_inside && !self.slice(before).contains('\n') { word } else { instruction }
     }
 
     /// The text of `span`; empty where the span lies outside.

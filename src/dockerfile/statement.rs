@@ -11,7 +11,6 @@ use crate::dockerfile::heredoc;
 use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::line::{Fragment, Line, Lines};
 use crate::dockerfile::split::{self, Json};
-use crate::dockerfile::suggest::nearest;
 use crate::dockerfile::{CommandForm, Heredoc, Span};
 
 /// An instruction's parts.
@@ -43,9 +42,7 @@ impl<'a> Statement<'a> {
     ) -> Option<Self> {
         let (name, rest) = line.fragment().split_first(split::is_blank);
         let Some(keyword) = Keyword::parse(name.text()) else {
-            let suggestion = nearest(name.text(), &Keyword::names());
-            let keyword = name.text().to_owned();
-            findings.error(ParseErrorKind::UnknownInstruction { keyword, suggestion }, name.span());
+            findings.unknown_instruction(name.text(), name.span());
             return None;
         };
         let (flags, operands) = flag::split(rest);
@@ -59,7 +56,10 @@ impl<'a> Statement<'a> {
             rest,
             flags,
         };
-        if statement.may_have_heredocs() {
+        let may_have_heredocs = statement.may_have_heredocs();
+        let is_stray = !may_have_heredocs && !heredoc::find(line.fragment()).is_empty();
+        findings.note_heredoc(is_stray.then(|| keyword.name()));
+        if may_have_heredocs {
             statement.read_heredocs(line, lines, findings)?;
         }
         Some(statement)

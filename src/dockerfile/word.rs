@@ -20,12 +20,24 @@ pub struct Word {
 
 /// A word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("failed to process {word:?}: {kind}")]
+#[error("failed to process {:?}: {kind}", shortened(word))]
 pub struct ExpandError {
     /// The word as written.
     pub word: String,
     /// What is wrong with it.
     pub kind: ExpandErrorKind,
+}
+
+/// A word that is too long to be read, without its middle: what is wrong with it comes after it.
+fn shortened(word: &str) -> String {
+    const SHOWN: usize = 60;
+    let characters = word.chars().count();
+    if characters <= 3 * SHOWN {
+        return word.to_owned();
+    }
+    let tail = word.char_indices().nth(characters - SHOWN).map_or(0, |(at, _)| at);
+    let head: String = word.chars().take(SHOWN).collect();
+    format!("{head}...{}", &word[tail..])
 }
 
 impl ExpandError {
@@ -83,5 +95,23 @@ impl Word {
 
     fn error(&self, kind: ExpandErrorKind) -> ExpandError {
         ExpandError { word: self.raw.clone(), kind }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_ends_with_what_is_wrong_and_a_person_gets_that_far() {
+        let word = |raw: String| Word { raw, span: Span::default(), escape: '\\' };
+        let message = |raw: String| word(raw).expand(&|_| None).expect_err("too deep").to_string();
+        let long = message("${größe:-".repeat(200));
+        assert!(long.chars().count() < 250, "{long}");
+        assert!(long.ends_with("nested more than 100 levels deep"), "{long}");
+        assert_eq!(
+            message("a${}".to_owned()),
+            "failed to process \"a${}\": syntax error: bad substitution"
+        );
     }
 }

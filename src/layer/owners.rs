@@ -1,8 +1,10 @@
 //! How the owner, mode and kind of a file are kept where the file system cannot hold them.
 //!
-//! With one user ID nobody can `chown`, and in a user namespace nobody can make a device. What the
-//! image says is then written beside the file: in the extended attribute `user.coracle.stat`, as
-//! `uid:gid:mode` (mode in octal), with `:major.minor` for a device, whose mode has its type bits.
+//! With one user ID nobody can `chown`, with a range of them nobody can give a file to others, and in
+//! a user namespace nobody can make a device. What the image says is then written beside the file: in
+//! the extended attribute `user.coracle.stat`, as `uid:gid:mode` (mode in octal), with `:major.minor`
+//! for a device, whose mode has its type bits, and with `:=uid.gid` where another owner that is real
+//! stands in for the one that cannot be.
 //! It dies with the file, and survives renames and overlayfs's copies. Symbolic links and pipes
 //! cannot carry it; theirs are in a file next to the directory ([`Sidecar`]).
 
@@ -24,7 +26,8 @@ const BLOCK: u32 = 0o060_000;
 /// How owners and modes are kept on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
-    /// As real owners and modes: for root, or a user with a range of IDs.
+    /// As real owners and modes: for root, or a user with a range of IDs. Owners outside of the range
+    /// are in records.
     Real,
     /// In records: for a user with one ID. Without a record a file belongs to root, and its real
     /// mode is its mode.
@@ -65,6 +68,10 @@ pub(crate) fn is_internal(name: &[u8]) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
+/// Who owns on disk what belongs to somebody for whom there is no ID: nobody, as the kernel would
+/// show it; or root, where the range is so short that nobody is outside of it too.
+pub(crate) const STAND_INS: [u32; 2] = [65_534, 0];
+
 /// What the image says of a file, as far as its file system does not say the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -73,6 +80,9 @@ pub(crate) struct Record {
     /// With type bits for a device, else without.
     pub(crate) mode: u32,
     pub(crate) device: Option<(u32, u32)>,
+    /// Who owned the file on disk when this was recorded, where that is to be somebody else than now
+    /// if a command has changed the owner since.
+    pub(crate) stand_in: Option<(u32, u32)>,
 }
 
 impl Record {
@@ -83,15 +93,18 @@ impl Record {
             Kind::BlockDevice { major, minor } => (BLOCK, Some((major, minor))),
             _ => (0, None),
         };
-        Self { uid, gid, mode: kind | mode, device }
+        Self { uid, gid, mode: kind | mode, device, stand_in: None }
     }
 
     /// The value of the attribute.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self { uid, gid, mode, device } = self;
+        let Self { uid, gid, mode, device, stand_in } = self;
         let mut text = format!("{uid}:{gid}:{mode:o}");
         if let Some((major, minor)) = device {
             text.extend([":", &major.to_string(), ".", &minor.to_string()]);
+        }
+        if let Some((uid, gid)) = stand_in {
+            text.extend([":=", &uid.to_string(), ".", &gid.to_string()]);
         }
         text.into_bytes()
     }
@@ -101,14 +114,14 @@ impl Record {
         let mut parts = bytes.split(|byte| *byte == b':');
         let (uid, gid) = (pax::number(parts.next()?)?, pax::number(parts.next()?)?);
         let mode = u32::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 8).ok()?;
-        let device = match parts.next() {
-            None => None,
-            Some(device) => {
-                let dot = device.iter().position(|byte| *byte == b'.')?;
-                Some((pax::number(&device[..dot])?, pax::number(&device[dot + 1..])?))
+        let (mut device, mut stand_in) = (None, None);
+        for part in parts {
+            match part.strip_prefix(b"=") {
+                Some(owner) => stand_in = Some(pair(owner)?),
+                None => device = Some(pair(part)?),
             }
-        };
-        Some(Self { uid, gid, mode, device })
+        }
+        Some(Self { uid, gid, mode, device, stand_in })
     }
 
     /// The device that the file stands for.
@@ -121,11 +134,22 @@ impl Record {
         }
     }
 
+    /// The owner, given the real one where owners are real: a command that changed it meant to.
+    pub(crate) fn owner(&self, real: (u32, u32)) -> (u32, u32) {
+        if self.stand_in == Some(real) { (self.uid, self.gid) } else { real }
+    }
+
     /// The mode, given the real one: a command that changed the real mode meant to.
     pub(crate) fn mode(&self, kind: &Kind, real: u32) -> u32 {
         let recorded = self.mode & 0o7777;
         if real_mode(kind, recorded) == real { recorded } else { real }
     }
+}
+
+/// `number.number`
+fn pair(text: &[u8]) -> Option<(u32, u32)> {
+    let dot = text.iter().position(|byte| *byte == b'.')?;
+    Some((pax::number(&text[..dot])?, pax::number(&text[dot + 1..])?))
 }
 
 /// The mode that a file of the image has on disk where modes are recorded.
@@ -206,7 +230,8 @@ mod tests {
         check("1000:4294967295:4755", None);
         check("0:6:60660:8.1", Some(Kind::BlockDevice { major: 8, minor: 1 }));
         check("0:0:20666:1.3", Some(Kind::CharDevice { major: 1, minor: 3 }));
-        for text in ["", "0", "0:0", "0:0:8", "a:0:0", "0:0:0:1", "-1:0:0"] {
+        check("70000:5:644:=65534.5", None);
+        for text in ["", "0", "0:0", "0:0:8", "a:0:0", "0:0:0:1", "-1:0:0", "0:0:0:=1"] {
             assert_eq!(Record::decode(text.as_bytes()), None, "{text}");
         }
     }
@@ -215,7 +240,7 @@ mod tests {
     fn a_mode_that_was_changed_since_wins_over_the_record() {
         let file = Kind::File { size: 0 };
         let check = |recorded, real, expected| {
-            let record = Record { uid: 0, gid: 0, mode: recorded, device: None };
+            let record = Record { uid: 0, gid: 0, mode: recorded, device: None, stand_in: None };
             assert_eq!(record.mode(&file, real), expected);
         };
         check(0o4755, 0o755, 0o4755);
@@ -225,9 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_that_was_changed_since_wins_over_the_record() {
+        let record = Record::decode(b"70000:70001:644:=65534.5").expect("a record");
+        assert_eq!(record.owner((65_534, 5)), (70_000, 70_001));
+        assert_eq!(record.owner((65_534, 6)), (65_534, 6));
+        let device = Record::decode(b"5:6:20666:1.3").expect("a record");
+        assert_eq!(device.owner((7, 8)), (7, 8));
+    }
+
+    #[test]
     fn the_sidecar_survives_its_file() {
         let mut sidecar = Sidecar::default();
-        let record = Record { uid: 1, gid: 2, mode: 0o777, device: None };
+        let record = Record { uid: 1, gid: 2, mode: 0o777, device: None, stand_in: None };
         sidecar.insert(ImagePath::new("/a\nb"), record);
         sidecar.insert(ImagePath::new("/c"), record);
         assert_eq!(Sidecar::decode(&sidecar.encode()).as_ref(), Some(&sidecar));

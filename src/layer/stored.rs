@@ -140,7 +140,11 @@ impl LayerDir {
             _ => on_disk,
         };
         let (mode, uid, gid) = match (self.owners, record) {
-            (Owners::Real, _) => (real, stat.st_uid, stat.st_gid),
+            (Owners::Real, None) => (real, stat.st_uid, stat.st_gid),
+            (Owners::Real, Some(record)) => {
+                let (uid, gid) = record.owner((stat.st_uid, stat.st_gid));
+                (real, uid, gid)
+            }
             (Owners::Recorded, None) => (real, 0, 0),
             (Owners::Recorded, Some(record)) => (record.mode(&kind, real), record.uid, record.gid),
         };

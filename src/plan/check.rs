@@ -66,7 +66,9 @@ pub fn check(dockerfile: &Dockerfile, options: &PlanOptions, bases: &Bases) -> C
     let (graph, mut errors) = Graph::examine(dockerfile, options);
     let mut warnings = lint_from::check(&graph);
     let mut survey = Survey::default();
-    if errors.is_empty() {
+    if !errors.is_empty() {
+        errors = with_others(&graph, bases, errors);
+    } else {
         let everything = options.target.as_ref().is_none_or(String::is_empty);
         let roots = if everything { (0..graph.nodes.len()).collect() } else { vec![graph.target] };
         survey = self::survey(&graph, bases, roots);
@@ -116,6 +118,21 @@ pub(crate) fn survey(graph: &Graph<'_>, known: &Bases, roots: Vec<usize>) -> Sur
         survey.stages.push(Surveyed { index, state, steps: outcome.stage.steps });
     }
     survey
+}
+
+/// What is wrong with names of stages and images, and whatever else is wrong all the same.
+pub(crate) fn with_others(
+    graph: &Graph<'_>,
+    known: &Bases,
+    mut errors: Vec<PlanError>,
+) -> Vec<PlanError> {
+    if graph.target < graph.nodes.len() {
+        errors.extend(sure_errors(graph, known));
+    }
+    errors.sort_by_key(|error| error.span);
+    // A second error in one place is but a consequence.
+    errors.dedup_by_key(|error| error.span);
+    errors
 }
 
 /// What is wrong with the target whatever the images are that are not known yet: told before
@@ -190,10 +207,9 @@ mod tests {
         let text = "FROM --platform=$BULIDPLATFORM scratch\nFROM scratch\nEXPOSE x\n";
         let checked = check(&Setup::default(), text, &["1 UndefinedArgInFrom"]);
         let messages: Vec<_> = checked.errors.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            messages,
-            ["empty platform value from expression $BULIDPLATFORM (did you mean BUILDPLATFORM?)"]
-        );
+        let platform =
+            "empty platform value from expression $BULIDPLATFORM (did you mean BUILDPLATFORM?)";
+        assert_eq!(messages, [platform, "invalid containerPort: x"]);
         let text = "FROM scratch AS a\nEXPOSE x\nFROM scratch\nEXPOSE y 80/TCP\nSTOPSIGNAL Z\n";
         let checked = check(&Setup::default(), text, &[]);
         assert_eq!(checked.errors.len(), 3);

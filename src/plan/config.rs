@@ -8,7 +8,8 @@ use crate::dockerfile::{
 use crate::oci::{Empty, Healthcheck, ImagePath};
 use crate::plan::stage::StagePlanner;
 use crate::plan::{
-    PlanError, PlanErrorKind, StepKind, WorkdirStep, expose, go_format, history, lint, signal,
+    PlanError, PlanErrorKind, StepKind, StepWords, WorkdirStep, expose, go_format, history, lint,
+    signal,
 };
 
 impl StagePlanner<'_> {
@@ -223,7 +224,9 @@ impl StagePlanner<'_> {
         } else {
             let user = self.state.config.config.user.clone();
             let title = created_by.clone();
-            self.step(created_by, &title, StepKind::Workdir(WorkdirStep { path, user }));
+            let destination = Some(self.error_place(it.word.span));
+            let words = StepWords { destination, ..StepWords::default() };
+            self.step(created_by, &title, StepKind::Workdir(WorkdirStep { path, user }), words);
         }
         Ok(())
     }

@@ -2,21 +2,39 @@
 //!
 //! Which files that means is not known here; `copy` looks at them.
 
-use crate::dockerfile::{CopyInstruction, CopySource, Heredoc, Word};
+use crate::dockerfile::{CopyInstruction, CopySource, Heredoc, Spanned, Word};
 use crate::plan::chmod;
 use crate::plan::graph::Origin;
 use crate::plan::remote;
 use crate::plan::stage::StagePlanner;
 use crate::plan::{
-    AddStep, CopyStep, GitSource, PlanError, PlanErrorKind, Remote, Source, StepKind, UrlSource,
+    AddStep, CopyFrom, CopyStep, GitSource, PlanError, PlanErrorKind, Remote, Source, StepKind,
+    StepWords, UrlSource,
 };
 
 /// The name in `--from`, if there is one. The parser lets no variables through (rule A021).
-pub(crate) fn from_name(it: &CopyInstruction) -> Option<&str> {
-    it.from.as_ref().map(|from| from.value.as_str()).filter(|name| !name.is_empty())
+pub(crate) fn from_name(it: &CopyInstruction) -> Option<&Spanned<String>> {
+    it.from.as_ref().filter(|name| !name.value.is_empty())
 }
 
 impl StagePlanner<'_> {
+    /// `FROM` a `--build-context` that is files: all of them, above nothing.
+    pub(crate) fn of_files(&mut self, context: &str) {
+        let all = CopyStep {
+            from: CopyFrom::NamedContext(context.to_owned()),
+            sources: vec![Source::Path("/".to_owned())],
+            destination: "/".to_owned(),
+            cwd: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            link: true,
+            parents: false,
+            excludes: Vec::new(),
+        };
+        let title = format!("FROM {context}");
+        self.step(title.clone(), &title, StepKind::Copy(all), StepWords::default());
+    }
+
     /// `COPY`
     pub(crate) fn copy(&mut self, it: &CopyInstruction) -> Result<(), PlanError> {
         let (step, words) = self.copy_step(it, |remote| match remote {
@@ -27,7 +45,8 @@ impl StagePlanner<'_> {
             Some(from) => format!("COPY --from={}{words}", from.value),
             None => format!("COPY{words}"),
         };
-        self.step(format!("COPY{words} # buildkit"), &title, StepKind::Copy(step));
+        let places = self.places(it, &step);
+        self.step(format!("COPY{words} # buildkit"), &title, StepKind::Copy(step), places);
         Ok(())
     }
 
@@ -38,17 +57,22 @@ impl StagePlanner<'_> {
             self.check_checksum(it).map_err(|kind| kind.at(word.span))?;
         }
         let keep_git_dir = it.keep_git_dir.as_ref().map(|flag| flag.value);
-        let (copy, words) = self.copy_step(it, |remote| match remote {
+        let copied = self.copy_step(it, |remote| match remote {
             Remote::Url(source) => {
                 let checksum = checksum.as_deref().map(remote::checksum).transpose();
                 let checksum = checksum.map_err(PlanErrorKind::BadChecksum)?;
                 Ok(Remote::Url(UrlSource { checksum, ..source }))
             }
             Remote::Git(source) => with_flags(source, checksum.as_ref(), keep_git_dir),
+        });
+        let (copy, words) = copied.map_err(|error| match (&error.kind, &it.checksum) {
+            (PlanErrorKind::BadChecksum(_), Some(word)) => error.kind.at(word.span),
+            _ => error,
         })?;
         let unpack = it.unpack.as_ref().map(|flag| flag.value);
+        let places = self.places(it, &copy);
         let kind = StepKind::Add(AddStep { copy, unpack });
-        self.step(format!("ADD{words} # buildkit"), &format!("ADD{words}"), kind);
+        self.step(format!("ADD{words} # buildkit"), &format!("ADD{words}"), kind, places);
         Ok(())
     }
 
@@ -115,11 +139,31 @@ impl StagePlanner<'_> {
         Ok((step, words))
     }
 
+    /// Where the words of the step are.
+    fn places(&self, it: &CopyInstruction, step: &CopyStep) -> StepWords {
+        let paths = it.sources.iter().filter_map(|source| match source {
+            CopySource::Path(word) => Some(self.error_place(word.span)),
+            CopySource::Heredoc(_) => None,
+        });
+        // Paths come before heredocs in the step too.
+        let texts = step.sources.iter().map(|source| match source {
+            Source::Path(text) => text.clone(),
+            Source::Remote(remote) => remote.text().to_owned(),
+            Source::Inline { name, .. } => name.clone(),
+        });
+        StepWords {
+            sources: texts.zip(paths).collect(),
+            chown: it.chown.as_ref().map(|word| self.error_place(word.span)),
+            destination: Some(self.error_place(it.destination.span)),
+            mounts: Vec::new(),
+        }
+    }
+
     /// Stages can be copied from only if they come before this one (rule A054).
     fn copy_origin(&self, it: &CopyInstruction) -> Result<Option<Origin>, PlanError> {
-        let fail = |kind: PlanErrorKind| kind.at(it.from.as_ref().map_or(self.span, |it| it.span));
         let Some(name) = from_name(it) else { return Ok(None) };
-        let origin = self.graph.copy_source(name).map_err(fail)?;
+        let fail = |kind: PlanErrorKind| kind.at(name.span);
+        let origin = self.graph.copy_source(&name.value).map_err(fail)?;
         let node = &self.graph.nodes[self.index];
         match origin {
             // Only a trigger can get here: the graph has refused all others.
@@ -131,7 +175,7 @@ impl StagePlanner<'_> {
                     Some(name) => name.value.clone(),
                     None => format!("stage-{}", self.index),
                 };
-                let from = name.to_owned();
+                let from = name.value.clone();
                 Err(fail(PlanErrorKind::CopyFromLaterStage { from, current }))
             }
             origin => Ok(Some(origin)),

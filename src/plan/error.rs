@@ -143,6 +143,8 @@ pub enum PlanErrorKind {
         trigger: String,
         /// What is wrong with it.
         kind: ParseErrorKind,
+        /// The line that has it, if it is in the same file.
+        line: Option<usize>,
     },
     /// `EXPOSE` of something that is no port.
     #[error(transparent)]
@@ -185,6 +187,9 @@ pub enum PlanErrorKind {
     /// `COPY` of a git repository (rule A130).
     #[error("source can't be a git ref for COPY")]
     CopyGit,
+    /// `RUN []`
+    #[error("RUN has no command")]
+    NoCommand,
     /// `RUN --mount` with fields that make no sense.
     #[error(transparent)]
     Mount(MountError),
@@ -259,6 +264,8 @@ impl PlanErrorKind {
             Self::BadSignal(_) => "write a number, or a name such as SIGTERM",
             Self::CopyUrl | Self::CopyGit => "ADD takes it",
             Self::BadChecksum(_) => "write `--checksum=sha256:` and 64 lower-case hex digits",
+            Self::NoCommand => "write RUN command, or RUN [\"program\", \"argument\"]",
+            Self::GitUrl(error) => error.hint(),
             Self::NotAllowed("network.host") => {
                 "leave out --network=host: RUN uses your network unless it says --network=none; \
                  or permit it with `--allow network.host`"
@@ -269,7 +276,10 @@ impl PlanErrorKind {
             Self::NotSupported { alternative, .. } => alternative,
             Self::Expand(error) => return error.hint(),
             Self::Mount(error) => return error.hint(),
-            Self::Trigger { trigger, .. } => {
+            Self::Trigger { trigger, line: Some(line), .. } => {
+                return Some(format!("line {line} has `ONBUILD {trigger}`"));
+            }
+            Self::Trigger { trigger, line: None, .. } => {
                 return Some(format!("the base image has `ONBUILD {trigger}`"));
             }
             Self::Violation { rule, .. } => {

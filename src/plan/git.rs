@@ -58,6 +58,21 @@ pub enum GitUrlError {
     BadReference(String),
 }
 
+impl GitUrlError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownQuery(_) | Self::NoValue(_) | Self::SeveralValues(_) => {
+                "what can be asked for is ref=, branch= or tag=, subdir=, checksum=, keep-git-dir= \
+                 and submodules=, each once"
+            }
+            Self::NotABoolean { .. } => "write true or false",
+            Self::Conflict { .. } => "say it once: behind `?`, or behind `#` as `#ref:subdir`",
+            Self::BadReference(_) => "name a branch, a tag or a commit: `https://host/x.git#v1.0`",
+        }
+    }
+}
+
 impl GitSource {
     /// Reads a source of `ADD`, a context of the command line. `None` is something else.
     pub fn parse(text: &str) -> Option<Result<Self, GitUrlError>> {

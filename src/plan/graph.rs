@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{
-    ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Stage, Word, nearest,
+    ArgDeclaration, Dockerfile, FromInstruction, Instruction, Span, Spanned, Stage, Word, nearest,
 };
 use crate::oci::{ParseReferenceError, Platform, Reference};
 use crate::plan::budget::Budget;
@@ -45,7 +45,7 @@ impl Origin {
         }
     }
 
-    /// As a stage has it. No stage starts from files: `reach` refuses that.
+    /// As a stage has it. One that starts from files copies them into nothing: see `of_files`.
     pub(crate) fn to_stage_base(&self, id: impl Fn(usize) -> StageId) -> StageBase {
         match self {
             Self::Scratch | Self::Files(_) => StageBase::Scratch,
@@ -174,7 +174,7 @@ impl<'a> Graph<'a> {
         let replaced = replacement.is_some();
         let base = match replacement {
             Some(origin) => Ok(origin),
-            None => self.resolve_from(&stage.from).map_err(|kind| kind.at(stage.from.span)),
+            None => self.resolve_from(&stage.from),
         };
         let (base, result) = match base {
             Ok(base) => (base, Ok(())),
@@ -189,37 +189,43 @@ impl<'a> Graph<'a> {
     }
 
     /// `FROM`: an earlier stage by its exact name, `scratch`, or an image (rule A052).
-    fn resolve_from(&self, from: &FromInstruction) -> Result<Origin, PlanErrorKind> {
+    fn resolve_from(&self, from: &FromInstruction) -> Result<Origin, PlanError> {
         let lookup = |name: &str| self.globals.get(name).map(str::to_owned);
-        let name = from.image.expand(&lookup)?;
+        let at = |word: &Word| self.dockerfile.source.place(from.span, word.span);
+        let at_image = |kind: PlanErrorKind| kind.at(at(&from.image));
+        let name = from.image.expand(&lookup).map_err(|error| at_image(error.into()))?;
         if name.is_empty() {
             let nearest = self.nearest_global(&from.image);
-            return Err(PlanErrorKind::BlankBase { word: from.image.raw.clone(), nearest });
+            return Err(at_image(PlanErrorKind::BlankBase {
+                word: from.image.raw.clone(),
+                nearest,
+            }));
         }
         let platform = match &from.platform {
             None => self.target_platform.clone(),
-            Some(word) => {
-                let text = word.expand(&lookup)?;
-                if text.is_empty() {
-                    let (word, nearest) = (word.raw.clone(), self.nearest_global(word));
-                    return Err(PlanErrorKind::EmptyPlatform { word, nearest });
-                }
-                text.parse().map_err(|source| PlanErrorKind::BadPlatform {
-                    word: word.raw.clone(),
-                    source,
-                })?
-            }
+            Some(word) => self.from_platform(word).map_err(|kind| kind.at(at(word)))?,
         };
         match self.stage_named(&name) {
             Some(index) => Ok(self.origin_of(index)),
             None => self.image(&name, &platform).map_err(|kind| match kind {
                 PlanErrorKind::BadImageName { name, source, .. } => {
                     let word = Some(from.image.raw.clone()).filter(|raw| raw.contains('$'));
-                    PlanErrorKind::BadImageName { name, source, word }
+                    at_image(PlanErrorKind::BadImageName { name, source, word })
                 }
-                kind => kind,
+                kind => at_image(kind),
             }),
         }
+    }
+
+    /// `FROM --platform` (rule A060).
+    fn from_platform(&self, word: &Word) -> Result<Platform, PlanErrorKind> {
+        let text = word.expand(&|name: &str| self.globals.get(name).map(str::to_owned))?;
+        if text.is_empty() {
+            let (word, nearest) = (word.raw.clone(), self.nearest_global(word));
+            return Err(PlanErrorKind::EmptyPlatform { word, nearest });
+        }
+        let word = word.raw.clone();
+        text.parse().map_err(|source| PlanErrorKind::BadPlatform { word, source })
     }
 
     /// The global arguments, those without a value too: as many as are worth a comparison.
@@ -333,32 +339,43 @@ impl<'a> Graph<'a> {
         Err(kind.at(self.dockerfile.stages.last().map_or(Span::default(), |it| it.from.span)))
     }
 
-    /// What an instruction takes files from.
-    pub(crate) fn sources(&self, instruction: &Instruction) -> Result<Vec<Origin>, PlanErrorKind> {
+    /// What an instruction takes files from, and the words that say so.
+    pub(crate) fn sources(
+        &self,
+        instruction: &Instruction,
+    ) -> Vec<Result<(Origin, Span), PlanError>> {
+        let found = |origin: Result<Option<Origin>, PlanErrorKind>, span: Span| match origin {
+            Ok(origin) => origin.map(|origin| Ok((origin, span))),
+            Err(kind) => Some(Err(kind.at(span))),
+        };
         match instruction {
-            Instruction::Copy(it) => match copy::from_name(it) {
-                Some(name) => Ok(vec![self.copy_source(name)?]),
-                None => Ok(Vec::new()),
-            },
-            Instruction::Run(it) => {
-                let mut sources = Vec::new();
-                for word in &it.mounts {
-                    if let Some(name) = mount::from_name(word)? {
-                        sources.push(self.mount_source(&name)?);
-                    }
-                }
-                Ok(sources)
+            Instruction::Copy(it) => {
+                let source = |Spanned { value, span }: &Spanned<String>| {
+                    found(self.copy_source(value).map(Some), *span)
+                };
+                copy::from_name(it).and_then(source).into_iter().collect()
             }
-            _ => Ok(Vec::new()),
+            Instruction::Run(it) => {
+                let source = |word: &Word| {
+                    let name = mount::from_name(word).map_err(PlanErrorKind::from);
+                    let origin =
+                        name.and_then(|it| it.map(|it| self.mount_source(&it)).transpose());
+                    found(origin, word.span)
+                };
+                it.mounts.iter().filter_map(source).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
     fn check_sources(&self) -> Vec<PlanError> {
         let stages = self.nodes.iter().filter(|node| !node.replaced).map(|node| node.stage);
-        let instructions = stages.flat_map(|stage| &stage.instructions);
-        instructions
-            .filter_map(|it| self.sources(it).err().map(|kind| kind.at(it.span())))
-            .collect()
+        let errors = stages.flat_map(|stage| &stage.instructions).flat_map(|it| {
+            let errors = self.sources(it).into_iter().filter_map(Result::err);
+            let place = |span| self.dockerfile.source.place(it.span(), span);
+            errors.map(move |error| PlanError { span: place(error.span), ..error })
+        });
+        errors.collect()
     }
 
     /// Stages that copy from each other, however far around (rule A055).
@@ -402,9 +419,9 @@ impl<'a> Graph<'a> {
         seen[index] = Seen::OnWay;
         let mut uses = Vec::new();
         for instruction in &self.nodes[index].stage.instructions {
-            for source in self.sources(instruction).unwrap_or_default() {
-                if let Origin::Stage(next) = source {
-                    uses.push((next, instruction.span()));
+            for source in self.sources(instruction) {
+                if let Ok((Origin::Stage(next), span)) = source {
+                    uses.push((next, self.dockerfile.source.place(instruction.span(), span)));
                 }
             }
         }
@@ -591,8 +608,8 @@ mod tests {
         contexts.insert("gen".into(), NamedContext::Files);
         contexts.insert("alpine".into(), NamedContext::Image("mine:2".parse().expect("valid")));
         let text = "FROM no AS gen\nEXPOSE x\nFROM gen\n";
-        let error = ["3: a stage made of the files of the build context `gen` is not supported"];
-        check_errors(&setup, text, &error);
+        assert_eq!(base(&setup, text), StageBase::Scratch);
+        assert_eq!(setup.history(text), ["FROM gen"]);
         let text = "FROM no AS gen\nEXPOSE x\nFROM alpine:latest\nCOPY --from=gen a b\n";
         assert_eq!(base(&setup, text), image("mine:2", "linux/amd64"));
     }

@@ -76,7 +76,10 @@ pub fn missing_bases(
     options: &PlanOptions,
     known: &Bases,
 ) -> Result<Vec<MissingBase>, Vec<PlanError>> {
-    let graph = Graph::new(dockerfile, options)?;
+    let (graph, errors) = Graph::examine(dockerfile, options);
+    if !errors.is_empty() {
+        return Err(check::with_others(&graph, known, errors));
+    }
     let missing = reach::walk(&graph, known)?.missing;
     if missing.is_empty() {
         return Ok(missing);

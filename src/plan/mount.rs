@@ -129,6 +129,22 @@ impl MountError {
             }
             Self::RootTarget => Some("give the mount a target, such as target=/src".to_owned()),
             Self::UnknownType { .. } => Some(format!("the types are {}", TYPES.join(", "))),
+            Self::NoValue(field) if TYPES.contains(&field.as_str()) => {
+                Some(format!("write type={field}"))
+            }
+            Self::UnknownSharing { nearest: None, .. } => {
+                Some("the values are shared, private and locked".to_owned())
+            }
+            Self::BadValue { key, .. } if key == "size" => {
+                Some("write bytes, or a number with k, m or g: size=64m".to_owned())
+            }
+            Self::BadNumber { key, .. } if key == "mode" => {
+                Some("write it in octal: mode=0755".to_owned())
+            }
+            Self::BadNumber { .. } => Some("write a number: names are not looked up".to_owned()),
+            Self::KeyOfOtherType { kind, .. } | Self::NoFile { kind, .. } => {
+                Some(format!("leave it out, or use another type than {kind}"))
+            }
             Self::Together(SOURCE_WITHOUT_FROM) => {
                 Some("name the stage or image that the cache starts as: from=NAME".to_owned())
             }

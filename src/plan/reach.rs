@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::dockerfile::{Instruction, Span};
 use crate::plan::graph::{Graph, Node, Origin};
-use crate::plan::{Bases, MissingBase, PlanError, PlanErrorKind, onbuild};
+use crate::plan::{Bases, MissingBase, PlanError, onbuild};
 
 /// An instruction that a stage will carry out.
 #[derive(Debug)]
@@ -56,15 +56,24 @@ pub(crate) fn walk_from<'a>(
         if reached.stages.contains_key(&index) {
             continue;
         }
-        let instructions = instructions(graph, &graph.nodes[index], known, &mut errors);
-        let from = graph.nodes[index].stage.from.span;
-        let mut needed = vec![(graph.nodes[index].base.clone(), from)];
-        for planned in &instructions {
-            match graph.sources(&planned.instruction) {
-                Ok(sources) => needed.extend(sources.into_iter().map(|it| (it, planned.span))),
-                Err(kind) => errors.push(kind.at(planned.span)),
+        let mut instructions = instructions(graph, &graph.nodes[index], known, &mut errors);
+        let node = &graph.nodes[index];
+        let (from, source) = (&node.stage.from, &graph.dockerfile.source);
+        let mut needed = vec![(node.base.clone(), source.place(from.span, from.image.span))];
+        // What takes files from nowhere is left out: whoever plans it would look for them.
+        instructions.retain(|planned| {
+            let before = errors.len();
+            let place = |span| {
+                if planned.is_trigger { planned.span } else { source.place(planned.span, span) }
+            };
+            for source in graph.sources(&planned.instruction) {
+                match source {
+                    Ok((origin, span)) => needed.push((origin, place(span))),
+                    Err(PlanError { kind, span }) => errors.push(kind.at(place(span))),
+                }
             }
-        }
+            errors.len() == before
+        });
         for (origin, span) in needed {
             match origin {
                 Origin::Stage(next) => waiting.push(next),
@@ -88,21 +97,16 @@ fn instructions<'a>(
     errors: &mut Vec<PlanError>,
 ) -> Vec<Planned<'a>> {
     let span = node.stage.from.span;
-    if let Origin::Files(name) = &node.base {
-        let feature = format!("a stage made of the files of the build context `{name}`");
-        let alternative = "start FROM scratch and COPY --from the build context";
-        errors.push(PlanErrorKind::NotSupported { feature, alternative }.at(span));
-    }
     if node.replaced {
         return Vec::new();
     }
     let mut planned = Vec::new();
-    for trigger in triggers(graph, node, known) {
+    for (trigger, line) in triggers(graph, node, known) {
         if let Err(kind) = graph.budget.spend(2 * trigger.len() + onbuild::INSTRUCTION) {
             errors.push(kind.at(span));
             return planned;
         }
-        match onbuild::parse(trigger) {
+        match onbuild::parse(trigger, line) {
             Ok(instruction) => planned.push(Planned {
                 instruction: Cow::Owned(instruction),
                 span,
@@ -119,19 +123,28 @@ fn instructions<'a>(
     planned
 }
 
-/// The triggers of what a stage starts from. Those of a stage's own parent are gone (rule A097).
-fn triggers<'a>(graph: &Graph<'a>, node: &Node<'_>, known: &'a Bases) -> Vec<&'a str> {
+/// The triggers of what a stage starts from, and their lines if that is a stage. Those of a stage's
+/// own parent are gone (rule A097).
+fn triggers<'a>(
+    graph: &Graph<'a>,
+    node: &Node<'_>,
+    known: &'a Bases,
+) -> Vec<(&'a str, Option<usize>)> {
     match &node.base {
         Origin::Image(base) => {
             let config = known.get(base).map(|config| &config.config);
-            config.map(|it| it.on_build.iter().map(String::as_str).collect()).unwrap_or_default()
+            let texts = config.map(|it| it.on_build.as_slice()).unwrap_or_default();
+            texts.iter().map(|text| (text.as_str(), None)).collect()
         }
         Origin::Stage(parent) => {
-            let text = |instruction: &'a Instruction| match instruction {
-                Instruction::OnBuild(it) => Some(it.text.as_str()),
+            let source = &graph.dockerfile.source;
+            let trigger = |instruction: &'a Instruction| match instruction {
+                Instruction::OnBuild(it) => {
+                    Some((it.text.as_str(), Some(source.line(it.span.start))))
+                }
                 _ => None,
             };
-            graph.nodes[*parent].stage.instructions.iter().filter_map(text).collect()
+            graph.nodes[*parent].stage.instructions.iter().filter_map(trigger).collect()
         }
         Origin::Scratch | Origin::Files(_) => Vec::new(),
     }

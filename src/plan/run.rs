@@ -5,7 +5,8 @@ use crate::oci::ImagePath;
 use crate::plan::graph::Origin;
 use crate::plan::stage::{StagePlanner, id_of};
 use crate::plan::{
-    CopyFrom, Network, PlanError, PlanErrorKind, RunStep, StepKind, builtin, history, run_mount,
+    CopyFrom, Network, PlanError, PlanErrorKind, RunStep, StepKind, StepWords, builtin, history,
+    run_mount,
 };
 
 /// Where heredocs that are programs of their own lie (rule A154).
@@ -26,6 +27,9 @@ impl StagePlanner<'_> {
         }
         let network = self.network(it.network.as_ref())?;
         let (args, pipes) = self.arguments(it);
+        if args.is_empty() {
+            return Err(self.error(PlanErrorKind::NoCommand));
+        }
 
         let scope = &self.state.scope;
         let mut env = scope.to_environment();
@@ -50,7 +54,9 @@ impl StagePlanner<'_> {
             pipes,
             mounts,
         };
-        self.step(created_by, &title(it), StepKind::Run(step));
+        let mounts = it.mounts.iter().map(|word| self.error_place(word.span)).collect();
+        let words = StepWords { mounts, ..StepWords::default() };
+        self.step(created_by, &title(it), StepKind::Run(step), words);
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use crate::plan::history::{self, MakesLayer, entry};
 use crate::plan::reach::Planned;
 use crate::plan::scope::{Declared, InOrder, Places, Scope, split_pair};
 use crate::plan::{
-    Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, config,
-    lint,
+    Bases, PlanError, PlanErrorKind, PlanOptions, PlannedStage, StageId, Step, StepKind, StepWords,
+    config, lint,
 };
 
 /// What Linux programs are found in unless somebody says otherwise (rule A048).
@@ -153,11 +153,14 @@ pub(crate) fn plan_stage(
     let mut planner = StagePlanner::new(graph, index, ids, start);
     planner.span = node.stage.from.span;
     planner.warnings.extend(lint::of_base(graph, node, &planner.state.config.platform));
+    if let Origin::Files(context) = &node.base {
+        planner.of_files(context);
+    }
     let mut errors = Vec::new();
     for planned in instructions {
         (planner.span, planner.is_trigger) = (planned.span, planned.is_trigger);
         if let Err(error) = planner.instruction(&planned.instruction) {
-            errors.push(planner.locate(error));
+            errors.push(PlanError { span: planner.error_place(error.span), ..error });
             // What follows would fail for want of the variable, and not for a reason of its own.
             if matches!(*planned.instruction, Instruction::Arg(_) | Instruction::Env(_)) {
                 break;
@@ -285,6 +288,11 @@ impl<'a> StagePlanner<'a> {
         if self.is_trigger { self.span } else { span }
     }
 
+    /// Where an error about a part of the instruction is.
+    pub(crate) fn error_place(&self, span: Span) -> Span {
+        self.graph.dockerfile.source.place(self.span, self.place(span))
+    }
+
     /// An error at the instruction at hand.
     pub(crate) fn error(&self, kind: impl Into<PlanErrorKind>) -> PlanError {
         kind.into().at(self.span)
@@ -297,14 +305,20 @@ impl<'a> StagePlanner<'a> {
     }
 
     /// Adds a step, and the entry in the history that its layer has.
-    pub(crate) fn step(&mut self, created_by: String, title: &str, kind: StepKind) {
+    pub(crate) fn step(
+        &mut self,
+        created_by: String,
+        title: &str,
+        kind: StepKind,
+        words: StepWords,
+    ) {
         if let StepKind::Run(run) = &kind {
             self.graph.budget.note(run.env.iter().map(String::len).sum());
         }
         self.graph.budget.note(2 * created_by.len() + history::ENTRY);
         self.state.config.history.push(entry(created_by, MakesLayer::Yes));
         let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.steps.push(Step { span: self.span, title, kind });
+        self.steps.push(Step { span: self.span, title, kind, words });
     }
 
     /// Adds a remark about the instruction at hand.
@@ -316,17 +330,6 @@ impl<'a> StagePlanner<'a> {
     pub(crate) fn warn_at(&mut self, span: Span, rule: &'static str, message: String) {
         let span = if self.is_inside(span) { span } else { self.span };
         self.warnings.push(Warning { rule, message, span });
-    }
-
-    /// Errors are on the first line of their instruction, as in BuildKit: a word counts only if
-    /// it stands there too, and in a trigger it stands nowhere.
-    fn locate(&self, mut error: PlanError) -> PlanError {
-        let source = &self.graph.dockerfile.source;
-        let between = Span { start: self.span.start, end: error.span.start };
-        if !self.is_inside(error.span) || source.slice(between).contains('\n') {
-            error.span = self.span;
-        }
-        error
     }
 
     /// Whether a span is a place in the instruction at hand, as it stands in the file.

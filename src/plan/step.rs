@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::{Span, Warning};
-use crate::oci::{ImageConfig, Platform, Reference, Timestamp};
+use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
 use crate::plan::{Allowed, Remote, RunMount, RunSettings};
 
 /// What the command line says about the build.
@@ -138,6 +138,30 @@ pub struct Step {
     pub title: String,
     /// What to do.
     pub kind: StepKind,
+    /// Where its words are.
+    pub words: StepWords,
+}
+
+/// Where the words of an instruction are, for errors that are about one of them.
+/// Nothing is known of the words of a trigger.
+#[derive(Debug, Clone, Default)]
+pub struct StepWords {
+    /// Paths, patterns and URLs, as they are after expansion.
+    pub sources: Vec<(String, Span)>,
+    /// `--chown`.
+    pub chown: Option<Span>,
+    /// Where to.
+    pub destination: Option<Span>,
+    /// `RUN --mount`, in order.
+    pub mounts: Vec<Span>,
+}
+
+impl StepWords {
+    /// The source that `path` comes from: the path itself, or, of a pattern, a directory above.
+    pub fn source(&self, path: &ImagePath) -> Option<Span> {
+        let is_of = |(text, _): &&(String, Span)| ImagePath::new(text).starts_with(path);
+        self.sources.iter().find(is_of).map(|(_, span)| *span)
+    }
 }
 
 /// The four ways to change the file system.

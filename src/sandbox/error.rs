@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::sandbox::OneId;
+use crate::sandbox::identity::LONGER_RANGE;
 
 /// Why [`Sandbox::run`](crate::sandbox::Sandbox::run) has no exit status to give.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +47,7 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoSuchId { why: Some(why), .. } => Some(why.hint()),
-            Self::NoSuchId { why: None, .. } => Some(
-                "use a smaller id, or give yourself a longer range in /etc/subuid and /etc/subgid"
-                    .to_owned(),
-            ),
+            Self::NoSuchId { why: None, .. } => Some(LONGER_RANGE.to_owned()),
             Self::SetUp { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Some("a limit is used up: see `sysctl user` and the free disk space".to_owned())
             }

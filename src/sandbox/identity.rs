@@ -13,6 +13,10 @@ use crate::sandbox::{Isolation, SandboxError, Style, namespaces};
 /// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
 
+/// What to do where there are several ids and one that is needed is not among them.
+pub(super) const LONGER_RANGE: &str =
+    "use a smaller id, or give yourself a longer range in /etc/subuid and /etc/subgid";
+
 /// How the owners that an image names come to be on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
@@ -198,6 +202,15 @@ impl Sandbox {
     /// the others with `user.overlay.*`.
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// How to come by more ids; `None` if there are all.
+    pub fn how_to_get_more_ids(&self) -> Option<String> {
+        match (self.identity, &self.why_one) {
+            (Identity::Root, _) => None,
+            (_, Some(why)) => Some(why.hint()),
+            (_, None) => Some(LONGER_RANGE.to_owned()),
+        }
     }
 
     /// Why there is only one id, if so.

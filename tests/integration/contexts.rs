@@ -192,8 +192,21 @@ fn contexts_with_names_come_from_anywhere() {
     assert_eq!(names(&image), expected);
     assert_eq!(image.files()["web/context"].text(), "web");
 
-    context.write("Dockerfile", "FROM three\n");
-    coracle.run(&[&["build"], &options[..]].concat()).fails(2, &["COPY --from"]);
+    // A stage can start from files, whether `FROM` names them or they stand in for the stage.
+    for text in [
+        "FROM three\nCOPY --from=one f /g\n",
+        "FROM no AS three\nRUN no\nFROM three\nCOPY --from=one f /g\n",
+    ] {
+        context.write("Dockerfile", text);
+        let (_, image) = build(&coracle, &options, "");
+        assert_eq!(names(&image), [".dockerignore", "f", "g"], "{text}");
+        assert_eq!(image.layers.len(), 2);
+        let history = image.config["history"].as_array().expect("a history");
+        assert_eq!(history[0]["created_by"], "FROM three");
+    }
+    context.write("Dockerfile", "FROM no AS three\n");
+    let (_, image) = build(&coracle, &options, "");
+    assert_eq!(names(&image), [".dockerignore", "f"]);
 }
 
 #[test]

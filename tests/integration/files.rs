@@ -5,6 +5,7 @@ use crate::support::Image;
 use crate::support::Registry;
 use crate::support::Scratch;
 use crate::support::base;
+use crate::support::coracle::Who;
 use crate::support::requirement::require;
 
 fn build(context: &Scratch, options: &[&str]) -> Result<Image, String> {
@@ -57,6 +58,42 @@ fn a_layer_holds_what_its_step_changed_and_nothing_of_the_builder() {
 }
 
 #[test]
+fn a_file_keeps_an_owner_for_whom_there_is_no_id() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let context = Scratch::new();
+    for name in ["d/changed", "d/given", "d/same", "d/sub/appended"] {
+        context.write(name, "text\n");
+    }
+    std::os::unix::fs::symlink("same", context.join("d/link")).expect("scratch is writable");
+    for who in [Who::Root, Who::Subordinate, Who::Single] {
+        // With one id, nothing can be given to anybody.
+        let give = if who == Who::Single { "true" } else { "chown 7:8 /d/given" };
+        let dockerfile = format!(
+            "FROM busybox\nCOPY --chown=3000000000:4000001 d /d\n\
+             RUN chmod 600 /d/changed && echo more >> /d/sub/appended && {give} && touch /d/new\n\
+             RUN chmod 700 /d/sub\n"
+        );
+        context.write("Dockerfile", dockerfile);
+        let coracle = require!(Coracle::run_by(who));
+        let image = coracle.build(context.path(), &registry.as_docker_hub(), &[]);
+        let files = image.files();
+        let summary = |name: &str| files[name].summary();
+        let owned = |kind_and_mode: &str| format!("{kind_and_mode} 3000000000:4000001");
+        assert_eq!(summary("d"), owned("d 755"), "{who:?}");
+        assert_eq!(summary("d/changed"), owned("- 600"), "{who:?}");
+        assert_eq!(summary("d/same"), owned("- 644"), "{who:?}");
+        assert_eq!(summary("d/link"), owned("l 777"), "{who:?}");
+        assert_eq!(summary("d/sub"), owned("d 700"), "{who:?}");
+        assert_eq!(summary("d/sub/appended"), owned("- 644"), "{who:?}");
+        assert_eq!(files["d/sub/appended"].text(), "text\nmore\n");
+        assert_eq!(summary("d/new"), "- 644 0:0", "{who:?}");
+        let given = if who == Who::Single { owned("- 644") } else { "- 644 7:8".to_owned() };
+        assert_eq!(summary("d/given"), given, "{who:?}");
+    }
+}
+
+#[test]
 fn a_step_sees_the_arguments_and_not_the_builders_environment() {
     let registry = require!(Registry::open());
     require!(base::push_busybox(&registry));
@@ -75,6 +112,24 @@ fn a_step_sees_the_arguments_and_not_the_builders_environment() {
     }
     assert!(!env.contains("do-not-tell"), "{env}");
     assert!(image.top()["id"].text().starts_with("uid=0(root) gid=0(root)"));
+}
+
+#[test]
+fn stages_that_do_not_need_each_other_run_at_once() {
+    // Each step waits until the other three have begun: one after the other, none would ever end.
+    const MEET: &str = "RUN --mount=type=cache,id=meet,target=/meet touch /meet/$ME && \
+                        for i in $(seq 600); do test $(ls /meet | wc -l) = 4 && exit; sleep 0.1; done; exit 1";
+    let context = Scratch::new();
+    let stage = |name: &str| format!("FROM busybox AS {name}\nARG ME={name}\n{MEET}\n");
+    let mut dockerfile: String = ["a", "b", "c", "d"].into_iter().map(stage).collect();
+    dockerfile.push_str("FROM scratch\n");
+    for name in ["a", "b", "c", "d"] {
+        dockerfile.push_str(&format!("COPY --from={name} /etc/passwd /{name}\n"));
+    }
+    context.write("Dockerfile", dockerfile);
+    let image = require!(build(&context, &[]));
+    let files = image.files();
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
 }
 
 #[test]

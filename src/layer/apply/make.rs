@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::layer::apply::Applier;
 use crate::layer::apply::parents::{Place, Standing};
-use crate::layer::owners::{HELD, Owners, Record, STAT, is_internal, real_mode};
+use crate::layer::owners::{HELD, Owners, Record, STAND_INS, STAT, is_internal, real_mode};
 use crate::layer::{Content, Entry, Kind, LayerError, Node, marks};
 use crate::oci::{ImagePath, Timestamp};
 use crate::sys::xattr;
@@ -110,8 +110,9 @@ impl Applier<'_> {
         let make = make_file(place).map_err(LayerError::file("create", &place.path));
         make?;
         self.metadata(place, entry)?;
+        let stand_in = self.own(place, entry)?;
         let record = Record::new(&entry.kind, entry.mode, entry.uid, entry.gid);
-        self.set_record(place, record)
+        self.set_record(place, Record { stand_in, ..record })
     }
 
     /// Makes another name of a file.
@@ -192,11 +193,9 @@ impl Applier<'_> {
     fn metadata(&mut self, place: &Place, entry: &Entry) -> Result<(), LayerError> {
         let is_link = matches!(entry.kind, Kind::Symlink { .. });
         let name = &place.name[..];
-        if self.owners == Owners::Real {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(&place.parent, name, Some(uid), Some(gid), flags)
-                .map_err(LayerError::file("change the owner of", &place.path))?;
+        if let Some(stand_in) = self.own(place, entry)? {
+            let record = Record::new(&entry.kind, entry.mode, entry.uid, entry.gid);
+            self.set_record(place, Record { stand_in: Some(stand_in), ..record })?;
         }
         let mode = match self.owners {
             Owners::Real => entry.mode,
@@ -224,6 +223,15 @@ impl Applier<'_> {
             .map_err(LayerError::file("set the time of", &place.path))
     }
 
+    /// Gives a file to its owner where owners are real. Where that cannot be, says who stands in.
+    fn own(&self, place: &Place, entry: &Entry) -> Result<Option<(u32, u32)>, LayerError> {
+        match self.owners {
+            Owners::Real => change_owner(place, (entry.uid, entry.gid))
+                .map_err(LayerError::file("change the owner of", &place.path)),
+            Owners::Recorded => Ok(None),
+        }
+    }
+
     fn set_record(&mut self, place: &Place, record: Record) -> Result<(), LayerError> {
         let path = name_path(place);
         match xattr::set(&place.parent, path, STAT, &record.encode()) {
@@ -235,6 +243,27 @@ impl Applier<'_> {
             result => result.map_err(LayerError::file("record the owner of", &place.path)),
         }
     }
+}
+
+/// Gives a file to its owner, or, if a part of that is outside of the range of ids, to somebody who
+/// stands in: then says to whom.
+fn change_owner(place: &Place, (uid, gid): (u32, u32)) -> Result<Option<(u32, u32)>, Errno> {
+    let change = |uid, gid| {
+        let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(&place.parent, &place.name[..], owner, group, flags)
+    };
+    match change(uid, gid) {
+        Err(Errno::INVAL) => {}
+        result => return result.map(|()| None),
+    }
+    let stand_ins = STAND_INS.into_iter().flat_map(|it| [(uid, it), (it, gid), (it, it)]);
+    for (uid, gid) in stand_ins {
+        if change(uid, gid).is_ok() {
+            return Ok(Some((uid, gid)));
+        }
+    }
+    Err(Errno::INVAL)
 }
 
 /// Sets one attribute that the layer brings.
