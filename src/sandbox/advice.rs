@@ -98,6 +98,11 @@ pub(super) fn not_root() -> Lack {
     Lack { technique: Technique::Chroot, errno: None, reason, remedies }
 }
 
+/// The way to `chroot` without Landlock.
+pub(super) fn without_wall() -> Remedy {
+    remedy(At::Coracle, ["--insecure-isolation, if every step is trusted like coracle itself"])
+}
+
 fn refused(refusal: Refusal) -> (String, Vec<Remedy>) {
     let remedies = match refusal {
         Refusal::Limit => {
