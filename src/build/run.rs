@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
@@ -154,13 +155,17 @@ impl Workshop {
             text.extend([address, "\t", name, "\n"]);
         }
         write(&hosts, text.as_bytes(), 0o644)?;
-        let mut binds = vec![Bind { source: hosts, target: "/etc/hosts".into(), writable: false }];
+        let mut binds = vec![shown(hosts, "/etc/hosts".into())];
         if let Some(resolv_conf) = &self.resolv_conf {
-            let target = "/etc/resolv.conf".into();
-            binds.push(Bind { source: resolv_conf.clone(), target, writable: false });
+            binds.push(shown(resolv_conf.clone(), "/etc/resolv.conf".into()));
         }
         Ok(binds)
     }
+}
+
+/// A file that the command may look at.
+fn shown(source: PathBuf, target: PathBuf) -> Bind {
+    Bind { source, target, writable: false, movable: false }
 }
 
 fn limit(limit: &Ulimit) -> Limit {
@@ -193,8 +198,7 @@ fn add_pipes(
     for (index, (name, text)) in pipes.iter().enumerate() {
         let source = scratch.join(format!("pipe-{index}"));
         write(&source, text.as_bytes(), 0o755)?;
-        let target = Path::new("/dev/pipes").join(name);
-        spec.binds.push(Bind { source, target, writable: false });
+        spec.binds.push(shown(source, Path::new("/dev/pipes").join(name)));
     }
     Ok(())
 }

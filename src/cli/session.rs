@@ -23,6 +23,7 @@ use crate::sandbox;
 use crate::sandbox::Cancel;
 use crate::sandbox::Identity;
 use crate::sandbox::Sandbox;
+use crate::sandbox::Style;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
@@ -116,8 +117,10 @@ impl<'a> Session<'a> {
         let (owners, format) = self.file_system(entered);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
-        let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
-            .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
+        let style = entered.map_or(Style::Overlay, |sandbox| sandbox.style(&temporary));
+        let snapshotter =
+            Snapshotter::new(&store.snapshots_dir(), temporary, owners, format, style)
+                .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
         let (cancel, progress) = (new_cancel()?, self.display());
         let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))

@@ -168,6 +168,11 @@ impl Sidecar {
         self.0.retain(|other, _| !other.starts_with(path));
     }
 
+    /// Keeps the records of those paths that `is_kept` says yes to.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&ImagePath) -> bool) {
+        self.0.retain(|path, _| is_kept(path));
+    }
+
     /// The content of the file: each record and its path, each ended by a zero byte.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

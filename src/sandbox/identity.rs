@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::layer::{OverlayFormat, Owners};
 use crate::sandbox::idmap::IdMap;
 use crate::sandbox::program::Program;
-use crate::sandbox::{Isolation, SandboxError};
+use crate::sandbox::{Isolation, SandboxError, Style, namespaces};
 
 /// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
@@ -166,6 +167,19 @@ impl Sandbox {
     /// How snapshots must mark what is hidden for this sandbox.
     pub fn overlay_format(&self) -> OverlayFormat {
         if self.has_trusted_marks() { OverlayFormat::Trusted } else { OverlayFormat::User }
+    }
+
+    /// In what shape snapshots must give root file systems to this sandbox, where what steps change
+    /// is kept below `directory`. That is tried where it depends on the file system, so ask while this
+    /// process has one thread.
+    pub fn style(&self, directory: &Path) -> Style {
+        match self.isolation {
+            Isolation::Namespaces if namespaces::can_stack(directory, self.has_trusted_marks()) => {
+                Style::Overlay
+            }
+            Isolation::Namespaces | Isolation::Chroot => Style::Directory,
+            Isolation::Emulate => Style::RecordedDirectory,
+        }
     }
 
     /// How owners come to be here. `Root` goes with `trusted.overlay.*` marks in overlayfs layers,

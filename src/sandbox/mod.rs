@@ -30,6 +30,7 @@ mod run;
 mod seccomp;
 mod spec;
 mod step;
+mod style;
 mod syscalls;
 mod user;
 
@@ -46,4 +47,5 @@ pub use refusal::{EnterError, Refusal};
 pub use spec::{
     Bind, Limit, MemoryFile, OverlayDirs, RootFs, Spec, Stream, TreeBind, User, WholeTree,
 };
+pub use style::Style;
 pub use user::{UserError, resolve_user};

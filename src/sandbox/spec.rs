@@ -115,6 +115,9 @@ pub struct Bind {
     pub target: PathBuf,
     /// Whether writes go through.
     pub writable: bool,
+    /// Whether it is on the file system of the root, and the caller's alone as long as the command
+    /// runs: then it may be moved into the root and back, where nothing can be mounted.
+    pub movable: bool,
 }
 
 /// A file that never touches a disk.
