@@ -21,6 +21,7 @@ use crate::oci::Timestamp;
 use crate::progress::Progress;
 use crate::sandbox;
 use crate::sandbox::Cancel;
+use crate::sandbox::EnterError;
 use crate::sandbox::Identity;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Style;
@@ -104,15 +105,26 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Gets this process into a position to run commands, or finds out why it cannot be.
+    pub(crate) fn enter(&self, store: &Store) -> Result<Result<Sandbox, EnterError>, Failure> {
+        let Some(wish) = self.global.isolation.wish() else {
+            return Ok(Err(EnterError::Forbidden));
+        };
+        let place = store.temp_dir().map_err(|error| failure::store(&error))?;
+        Ok(sandbox::enter(wish, place.path()))
+    }
+
     /// Everything that a build works with.
     ///
     /// To prepare for commands enters the namespaces that they need, so it must come while there is
     /// one thread. Where the machine allows none, that is an error only for the step that would have
     /// needed them.
     pub(crate) fn workshop(&self, commands: Commands) -> Result<Workshop, Failure> {
-        let sandbox =
-            (commands == Commands::Prepared).then(|| sandbox::enter(self.global.isolation.0));
         let store = self.store()?;
+        let sandbox = match commands {
+            Commands::Prepared => Some(self.enter(&store)?),
+            Commands::NotExpected => None,
+        };
         let entered = sandbox.as_ref().and_then(|sandbox| sandbox.as_ref().ok());
         let (owners, format) = self.file_system(entered);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;

@@ -17,6 +17,7 @@
 
 mod active;
 mod error;
+mod prune;
 mod unpack;
 mod view;
 mod whole;
@@ -38,6 +39,7 @@ use crate::sys::beneath;
 
 pub use active::Active;
 pub use error::SnapshotError;
+pub use prune::prune;
 pub use view::View;
 
 /// Where the blob of a layer comes from.

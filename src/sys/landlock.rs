@@ -110,3 +110,26 @@ impl Ruleset {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
+
+/// From now on this thread, and what it starts, reaches no abstract socket and signals no process but its
+/// own. Files stay as they are. Needs "no new privileges", or `CAP_SYS_ADMIN` in the user namespace;
+/// does nothing in kernels that cannot (before 6.12).
+pub(crate) fn keep_to_oneself() -> io::Result<()> {
+    if !is_scoped(version()) {
+        return Ok(());
+    }
+    let attributes = RulesetAttributes { files: 0, network: 0, scoped: SCOPES };
+    // SAFETY: the attributes have the kernel's layout and the given size, and outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const attributes,
+            size_of::<RulesetAttributes>(),
+            0,
+        )
+    };
+    let number = i32::try_from(result).ok().filter(|number| *number >= 0);
+    let number = number.ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just returned this descriptor to us, and nothing else owns it.
+    Ruleset(unsafe { OwnedFd::from_raw_fd(number) }).enforce()
+}

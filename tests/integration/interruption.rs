@@ -12,6 +12,8 @@ use crate::support::Scratch;
 use crate::support::base;
 use crate::support::process::Process;
 use crate::support::requirement::require;
+use crate::support::stand_in;
+use crate::support::stand_in::PackageServer;
 
 #[track_caller]
 fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
@@ -64,28 +66,40 @@ fn sigkill_at_any_moment_is_mended_by_the_next_build() {
         i=0; while [ $i -lt 500 ]; do echo $i > $i; i=$((i+1)); done\n\
         RUN rm -r /many && echo done > /done\n";
     context.write("Dockerfile", dockerfile);
-    let mirror = registry.as_docker_hub();
+    kill_ten_times(&context, &registry.as_docker_hub());
+}
+
+#[test]
+fn sigkill_at_any_moment_of_the_founding_build_is_mended_too() {
+    let registry = require!(Registry::open());
+    require!(stand_in::push(&registry, &[]));
+    let packages = PackageServer::start();
+    kill_ten_times(&packages.context(), &registry.as_docker_hub());
+}
+
+/// Builds, kills the build at ten moments, and checks that the image comes out the same each time.
+fn kill_ten_times(context: &Scratch, mirror: &str) {
     let mut reference = require!(Coracle::new());
     reference.set("SOURCE_DATE_EPOCH", "0");
     let begun = Instant::now();
-    let expected = reference.build(context.path(), &mirror, &[]).digest;
+    let expected = reference.build(context.path(), mirror, &[]).digest;
     let whole = begun.elapsed();
 
     let mut coracle = require!(Coracle::new());
     coracle.set("SOURCE_DATE_EPOCH", "0");
     for moment in 0..10 {
-        let mut process = coracle.start(&arguments(context.path(), &mirror), "build");
+        let mut process = coracle.start(&arguments(context.path(), mirror), "build");
         // Spread over the length of a build, not random: a failure can be had again.
         std::thread::sleep(whole * moment / 10);
         process.signal(Signal::KILL);
         process.wait();
         coracle.assert_nothing_left();
         if moment % 3 == 2 {
-            let image = coracle.build(context.path(), &mirror, &["--no-cache"]);
+            let image = coracle.build(context.path(), mirror, &["--no-cache"]);
             assert_eq!(image.digest, expected, "after the kill at moment {moment}");
         }
     }
-    assert_eq!(coracle.build(context.path(), &mirror, &[]).digest, expected);
+    assert_eq!(coracle.build(context.path(), mirror, &[]).digest, expected);
     coracle.assert_nothing_left();
 }
 

@@ -128,7 +128,7 @@ fn times(stat: &Stat) -> Timestamps {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 
     use super::*;
     use crate::sys::xattr;

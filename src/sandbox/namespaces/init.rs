@@ -15,6 +15,7 @@ use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::namespaces::root::Root;
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
 use crate::sandbox::{limits, step};
+use crate::sys::landlock::keep_to_oneself;
 use crate::sys::namespace::loopback_up;
 use crate::sys::process::fork_with;
 
@@ -43,6 +44,10 @@ fn run(order: &Order, reports: &File) -> Result<Outcome, Failure> {
     step::make_directory(&order.spec.cwd)?;
     prepare_streams(order).to("prepare the standard streams")?;
 
+    if !order.spec.insecure {
+        // The network may be the machine's, and with it such sockets.
+        keep_to_oneself().to("keep the step from abstract sockets outside")?;
+    }
     let (failure, failed) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).to("open a pipe")?;
     let command = fork_with(|| step::main(order, &failed)).to("start the command's process")?;
     drop(failed);

@@ -10,7 +10,7 @@ pub(super) mod filesystem;
 mod init;
 mod kernel;
 mod memory;
-mod overlay;
+pub(super) mod overlay;
 mod root;
 mod trial;
 

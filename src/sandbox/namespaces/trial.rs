@@ -53,7 +53,8 @@ fn try_to_stack(trial: &Path, trusted_marks: bool) -> io::Result<()> {
     let scaffold = Scaffold::new(&host_directory(&trial.join("scaffold"))?)?;
     let lower = [scaffold.place("empty")?];
     let scratch = Some((&upper, &work));
-    let mount = Overlay { lower: &lower, scratch, trusted_marks }.mount(&scaffold, "root")?;
+    let mount = Overlay { lower: &lower, scratch, trusted_marks, devices: false };
+    let mount = mount.mount(&scaffold, "root")?;
     // Where a file cannot be made, the mount was of no use: it may have become read-only.
     let mode = Mode::RUSR | Mode::WUSR;
     Ok(rustix::fs::mknodat(mount.as_fd(), "probe", FileType::RegularFile, mode, 0)?)

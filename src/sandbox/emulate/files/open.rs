@@ -5,7 +5,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_setfl, fstat, ftruncate, openat};
+use rustix::fs::{
+    FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fcntl_setfl, fstat,
+    ftruncate, futimens, openat,
+};
 use rustix::io::Errno;
 
 use crate::sandbox::emulate::access::{READ, WRITE, permits};
@@ -13,7 +16,7 @@ use crate::sandbox::emulate::call::{Answered, Call, Reply};
 use crate::sandbox::emulate::devices;
 use crate::sandbox::emulate::files::names::new_owner;
 use crate::sandbox::emulate::procfs::{self, Node, NodeKind};
-use crate::sandbox::emulate::records::mode_on_disk;
+use crate::sandbox::emulate::records::{Owner, mode_on_disk};
 use crate::sandbox::emulate::resolve::{Around, Found, Quick, Walked, own_path};
 use crate::sandbox::emulate::start_point::Base;
 
@@ -24,6 +27,11 @@ const DECIDED: OFlags =
     OFlags::CREATE.union(OFlags::EXCL).union(OFlags::TRUNC).union(OFlags::NOFOLLOW);
 /// `O_TMPFILE` without `O_DIRECTORY`, which is part of it.
 const UNNAMED: u32 = 0o20_000_000;
+/// The time of modification is now, and that of access what it was.
+const MODIFIED_NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
 
 /// What a caller wants to open, and how.
 struct Wanted {
@@ -240,16 +248,17 @@ fn finish(call: &Call<'_>, fd: OwnedFd, stat: &Stat, wanted: &Wanted) -> Answere
             drop(fd);
             return result;
         }
-        // A device is an empty file.
-        FileType::RegularFile if stat.st_size == 0 && !wanted.is_path_only() => {
-            let owner = world.records.owner(stat, || own_path(fd.as_fd()));
-            if owner.is_device() {
+        FileType::RegularFile if !wanted.is_path_only() => {
+            // A device is an empty file.
+            let is_empty = stat.st_size == 0;
+            let owner = is_empty.then(|| world.records.owner(stat, || own_path(fd.as_fd())));
+            if let Some(owner) = owner.filter(Owner::is_device) {
                 return devices::open(call, &owner, wanted.flags);
             }
-        }
-        FileType::RegularFile if wanted.has(OFlags::TRUNC) && !wanted.is_path_only() => {
-            if wanted.writes() {
+            if wanted.has(OFlags::TRUNC) && wanted.writes() {
                 ftruncate(&fd, 0)?;
+                // To be opened so is a change, even of a file that was empty before.
+                futimens(&fd, &MODIFIED_NOW)?;
             }
         }
         _ => {}
