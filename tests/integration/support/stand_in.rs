@@ -27,7 +27,8 @@ pub(crate) fn push(registry: &Registry, options: &[&str]) -> Result<(), String> 
     skopeo::copy(&from, &to, options)
 }
 
-/// The tars of its layers, the lowest first.
+/// The tars of its layers, the lowest first: for the bench.
+#[allow(dead_code, reason = "only the bench needs it")]
 pub(crate) fn layers() -> Result<Vec<Vec<u8>>, String> {
     let layout = source("target/stand-in");
     let read = |name: &str| -> Result<Vec<u8>, String> {
