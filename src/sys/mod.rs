@@ -5,6 +5,7 @@
 
 pub(crate) mod beneath;
 pub(crate) mod credentials;
+pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod notify;
