@@ -38,8 +38,6 @@ use crate::snapshot::Committed;
 const USER_FILE_LIMIT: u64 = 10 << 20;
 /// How much of a failed command's output its error shows.
 const TAIL_LINES: usize = 12;
-/// What a command that does not say finds as its host name (rule A151).
-const HOSTNAME: &str = "buildkitsandbox";
 
 /// Runs the command on `files`; the layer is what it changed.
 pub(crate) fn perform(
@@ -62,7 +60,10 @@ pub(crate) fn perform(
     spec.insecure = step.insecure;
     spec.shm_size = step.settings.shm_size.unwrap_or(spec.shm_size);
     spec.limits = step.settings.ulimits.iter().map(limit).collect();
-    spec.binds = workshop.network_files(scratch.path(), &step.settings.hosts)?;
+    if let Some(hostname) = &step.settings.hostname {
+        spec.hostname.clone_from(hostname);
+    }
+    spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &step.settings.hosts)?;
     add_pipes(&mut spec, &step.pipes, scratch.path())?;
     let mounting = Mounting { site, sandbox, trees, task, scratch: scratch.path() };
     let in_use = mounting.add(&mut spec, &step.mounts)?;
@@ -121,7 +122,7 @@ pub fn run_image(
     }
     spec.user = user(&config.user, &files)?;
     spec.host_network = network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path(), &[])?;
+    spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &[])?;
     spec.interactive = true;
     Ok(workshop.sandbox()?.run(&spec, output, &workshop.cancel)?)
 }
@@ -145,11 +146,12 @@ impl Workshop {
     fn network_files(
         &self,
         scratch: &Path,
+        hostname: &str,
         more: &[(String, String)],
     ) -> Result<Vec<Bind>, BuildErrorKind> {
         let hosts = scratch.join("hosts");
         let mut text =
-            format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+            format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         for (name, address) in more {
             text.extend([address, "\t", name, "\n"]);
         }

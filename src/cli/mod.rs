@@ -6,6 +6,7 @@
 mod args;
 mod build;
 mod build_args;
+mod builtin_args;
 mod call;
 mod context;
 mod diagnostic;

@@ -35,6 +35,7 @@ mod suggest;
 mod word;
 
 pub use check::{Checks, Warning};
+pub use directive::check_frontend;
 pub use error::{ParseError, ParseErrorKind};
 pub use expand::ExpandErrorKind;
 pub use instruction::*;
