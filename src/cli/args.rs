@@ -9,6 +9,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use crate::cli::registry_args::RegistryArguments;
 use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
+use crate::oci::ParsePlatformError;
 use crate::oci::Platform;
 use crate::oci::Reference;
 use crate::sandbox::{Isolation, UnknownIsolation};
@@ -23,6 +24,15 @@ pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Reads a platform; Docker's tools take several.
+fn one_platform(text: &str) -> Result<Platform, String> {
+    if text.contains(',') {
+        let advice = "build each, and put the images together with `coracle index create`";
+        return Err(format!("these are several platforms: {advice}"));
+    }
+    text.parse().map_err(|error: ParsePlatformError| error.to_string())
 }
 
 /// What all commands take.
@@ -153,7 +163,7 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Build for this platform.
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = one_platform)]
     pub(crate) platform: Option<Platform>,
     /// Add a label to the image; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]

@@ -14,6 +14,7 @@ mod dockerfile;
 mod environment;
 mod exit;
 mod failure;
+mod foreign;
 mod images;
 mod index;
 mod inspect;
@@ -55,9 +56,16 @@ pub fn run() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == crate::sandbox::CHILD_ARGUMENT) {
         return crate::sandbox::child_main();
     }
-    let arguments = Arguments::parse();
     let environment = Environment::read();
-    match dispatch(arguments, &environment) {
+    let parsed = Arguments::try_parse();
+    let done = match parsed {
+        Ok(arguments) => dispatch(arguments, &environment),
+        Err(error) => match foreign::explain(&error, std::env::args_os()) {
+            Some(failure) => Err(failure),
+            None => error.exit(),
+        },
+    };
+    match done {
         Ok(status) => status,
         Err(failure) => {
             diagnostic::print(&failure.diagnostics, environment.colour);
