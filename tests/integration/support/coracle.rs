@@ -130,6 +130,14 @@ impl Coracle {
         self.home(".local/share/coracle")
     }
 
+    /// What is in the only cache mount that there is.
+    pub(crate) fn cache_mount(&self) -> PathBuf {
+        let mut find = Command::new("find");
+        find.arg(self.store().join("mounts")).args(["-name", "data"]);
+        let found = find.output().expect("find runs").stdout;
+        PathBuf::from(String::from_utf8_lossy(&found).trim())
+    }
+
     /// Sets an environment variable for all further runs.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));
