@@ -2,17 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::doctor::DoctorArguments;
+use crate::cli::isolation::IsolationArguments;
 use crate::cli::registry_args::RegistryArguments;
 use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
 use crate::oci::Platform;
 use crate::oci::Reference;
-use crate::sandbox::{Isolation, UnknownIsolation};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
@@ -41,33 +41,12 @@ pub(crate) struct GlobalArguments {
     /// How registries are spoken to, and as whom.
     #[command(flatten)]
     pub(crate) registry: RegistryArguments,
-    /// How to keep steps in their root file system: `auto` takes the strongest way that works here.
-    #[arg(
-        long,
-        global = true,
-        value_name = "auto|namespaces|chroot|emulate",
-        default_value = "auto"
-    )]
-    pub(crate) isolation: IsolationChoice,
+    /// How commands are isolated.
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArguments,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
-}
-
-/// One way to isolate steps, or whichever works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IsolationChoice(pub(crate) Option<Isolation>);
-
-impl FromStr for IsolationChoice {
-    type Err = UnknownIsolation;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        if name == "auto" {
-            Ok(Self(None))
-        } else {
-            name.parse().map(|isolation| Self(Some(isolation)))
-        }
-    }
 }
 
 /// How to show progress.
@@ -92,6 +71,8 @@ pub(crate) enum Command {
     Build(Box<BuildArguments>),
     /// Copy an image, or an index with all its images, to another name in a registry
     Copy(CopyArguments),
+    /// Say what this place allows, what it lacks, and how to have it
+    Doctor(DoctorArguments),
     /// List the images in the store
     Images,
     /// Put images for several platforms under one name

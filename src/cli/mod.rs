@@ -10,12 +10,14 @@ mod call;
 mod context;
 mod diagnostic;
 mod dockerfile;
+mod doctor;
 mod environment;
 mod exit;
 mod failure;
 mod images;
 mod index;
 mod inspect;
+mod isolation;
 mod load;
 mod login;
 mod named_context;
@@ -76,6 +78,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
         Command::Ls(arguments) => remote::list(&session, &arguments.reference)?,
         Command::Manifest(arguments) => remote::manifest(&session, &arguments.reference)?,
         Command::Rm(arguments) => remote::remove(&session, &arguments.references)?,
+        Command::Doctor(arguments) => return doctor::doctor(&session, &arguments),
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,

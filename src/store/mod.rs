@@ -44,6 +44,7 @@
 
 mod blob;
 mod error;
+mod file_system;
 pub(crate) mod index;
 mod journal;
 mod mounts;
@@ -66,6 +67,7 @@ use serde::{Deserialize, Serialize};
 
 pub use blob::BlobWriter;
 pub use error::StoreError;
+pub use file_system::FileSystem;
 pub use index::REF_NAME;
 pub use mounts::{HeldMount, Hold};
 pub use partial::PartialBlob;
