@@ -5,12 +5,12 @@
 //! For measurements, and for a look at what a step sees. The directory is changed.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use coracle::sandbox::{
-    Bind, CHILD_ARGUMENT, Cancel, Isolation, RootFs, Spec, Stream, User, WholeTree, child_main,
-    enter,
+    Bind, CHILD_ARGUMENT, Cancel, Isolation, RootFs, Spec, Stream, User, WholeTree, Wish,
+    child_main, enter,
 };
 
 fn main() -> ExitCode {
@@ -51,20 +51,25 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
                     return Err("--bind wants HOST:PLACE".into());
                 };
                 let (source, target) = (PathBuf::from(source), PathBuf::from(target));
-                binds.push(Bind { source, target, writable: rest == ["rw"] });
+                binds.push(Bind { source, target, writable: rest == ["rw"], movable: false });
             }
             _ => break PathBuf::from(word),
         }
     };
     let directory = directory.canonicalize()?;
     let records = directory.with_extension("records");
+    let tree = directory.clone();
     let root = RootFs::Directory(WholeTree { directory, records });
     let mut spec = Spec::new(root, words.collect());
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     spec.env = vec![path.to_owned()];
     (spec.user, spec.host_network, spec.binds, spec.cwd) = (user, network, binds, cwd);
     spec.interactive = true;
-    let sandbox = enter(Some(isolation))?;
+    let place = directory_beside(&tree)?;
+    let wish = Wish { isolation: Some(isolation), at_least: None };
+    let sandbox = enter(wish, &place);
+    std::fs::remove_dir_all(&place)?;
+    let sandbox = sandbox?;
     let mut output = |stream: Stream, bytes: &[u8]| {
         let _ = match stream {
             Stream::Stdout => std::io::stdout().write_all(bytes),
@@ -76,4 +81,11 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
         writeln!(std::io::stderr(), "{reason}")?;
     }
     Ok(u8::try_from(exit.code())?)
+}
+
+/// An empty directory on the same file system, for trying things in.
+fn directory_beside(tree: &Path) -> std::io::Result<PathBuf> {
+    let place = tree.with_extension(format!("trial-{}", std::process::id()));
+    std::fs::create_dir(&place)?;
+    Ok(place)
 }

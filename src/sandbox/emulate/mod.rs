@@ -28,8 +28,6 @@ mod credentials;
 #[cfg(target_arch = "x86_64")]
 mod devices;
 #[cfg(target_arch = "x86_64")]
-mod duplicate;
-#[cfg(target_arch = "x86_64")]
 mod exec;
 #[cfg(target_arch = "x86_64")]
 mod files;

@@ -19,7 +19,7 @@ use crate::sandbox::emulate::records::{Inode, Records, inode};
 use crate::sandbox::emulate::scratch::Scratch;
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::mountpoint::{self, Made, MountPoints, Shape};
-use crate::sandbox::{Bind, MemoryFile, Spec, TreeBind};
+use crate::sandbox::{Bind, MemoryFile, Spec};
 use crate::sys::beneath;
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -48,7 +48,6 @@ struct Point {
 /// Something to show, and where.
 enum Wanted<'a> {
     Bind(&'a Bind),
-    Tree(&'a TreeBind),
     Temporary(&'a Path),
     Memory(&'a MemoryFile),
 }
@@ -57,7 +56,6 @@ impl Wanted<'_> {
     fn target(&self) -> &Path {
         match self {
             Self::Bind(bind) => &bind.target,
-            Self::Tree(tree) => &tree.target,
             Self::Temporary(target) => target,
             Self::Memory(file) => &file.target,
         }
@@ -95,11 +93,15 @@ impl<'a> Surroundings<'a> {
 
     /// Shows what the spec asks for, outer before inner.
     pub(super) fn add_all(&mut self, spec: &Spec) -> Result<(), Failure> {
+        if let Some(tree) = spec.trees.first() {
+            // Whoever knows of snapshots makes a copy, and asks for that.
+            let action = format!("stack layers on `{}`", tree.target.display());
+            return Err(Failure { action, source: Errno::OPNOTSUPP.into() });
+        }
         let mut wanted: Vec<Wanted<'_>> = spec
             .tmpfs
             .iter()
             .map(|(target, _)| Wanted::Temporary(target))
-            .chain(spec.trees.iter().map(Wanted::Tree))
             .chain(spec.binds.iter().map(Wanted::Bind))
             .chain(spec.memory_files.iter().map(Wanted::Memory))
             .collect();
@@ -113,7 +115,6 @@ impl<'a> Surroundings<'a> {
                         source.to(format!("show the host's `{}`", bind.source.display()))?;
                     (shown(source).to(action())?, bind.writable)
                 }
-                Wanted::Tree(tree) => (self.tree(tree)?, tree.scratch.is_some()),
                 Wanted::Temporary(_) => {
                     let made = self.scratch.directory("tmpfs", 0o1777).to(action())?;
                     (Shown::Directory(made), true)
@@ -123,23 +124,6 @@ impl<'a> Surroundings<'a> {
             self.add(wanted.target(), shown, writable).to(action())?;
         }
         Ok(())
-    }
-
-    /// Part of a directory; with scratch directories, a copy of it that may be changed.
-    fn tree(&self, tree: &TreeBind) -> Result<Shown, Failure> {
-        let action = || format!("show `{}` on `{}`", tree.path.display(), tree.target.display());
-        let [lower] = tree.lower.as_slice() else {
-            let source = io::Error::from(Errno::OPNOTSUPP);
-            let action = format!("{}: it is in {} layers", action(), tree.lower.len());
-            return Err(Failure { action, source });
-        };
-        let root = beneath::open_root(lower).to(action())?;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let part = openat2(&root, &tree.path, PATH, Mode::empty(), inside).to(action())?;
-        let Some((upper, _)) = &tree.scratch else { return shown(part).to(action()) };
-        let upper = beneath::open_root(upper).to(action())?;
-        let copied = super::duplicate::copy(&part, &upper, b"copy").to(action())?;
-        shown(copied).to(action())
     }
 
     /// A file that is only in memory, and that nobody can change.
