@@ -16,6 +16,7 @@ use crate::plan::CacheMount;
 use crate::plan::MountKind;
 use crate::plan::RunMount;
 use crate::plan::Sharing;
+use crate::sandbox::Isolation;
 use crate::store::HeldMount;
 use crate::store::Hold;
 
@@ -32,7 +33,7 @@ pub(crate) fn hold(
     let mut wanted: BTreeMap<Digest, (Hold, &CacheMount, Vec<usize>)> = BTreeMap::new();
     for (index, mount) in mounts.iter().enumerate() {
         let MountKind::Cache(cache) = &mount.kind else { continue };
-        let hold = hold_of(cache.sharing);
+        let hold = hold_of(cache.sharing, mounting.sandbox.isolation());
         let (strongest, _, places) =
             wanted.entry(key(mounting, cache)?).or_insert((hold, cache, Vec::new()));
         *strongest = hold.max(*strongest);
@@ -49,8 +50,10 @@ pub(crate) fn hold(
     Ok((held, directories))
 }
 
-fn hold_of(sharing: Sharing) -> Hold {
+fn hold_of(sharing: Sharing, isolation: Isolation) -> Hold {
     match sharing {
+        // Where a cache is moved to its place, it can be at one only.
+        Sharing::Shared if isolation == Isolation::Chroot => Hold::Alone,
         Sharing::Shared => Hold::Shared,
         Sharing::Private => Hold::Apart,
         Sharing::Locked => Hold::Alone,

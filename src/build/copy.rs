@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::io::Seek as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
@@ -273,10 +272,10 @@ impl Trees {
         from: &CopyFrom,
         source: &ImagePath,
         workshop: &Workshop,
-    ) -> Result<(Vec<PathBuf>, PathBuf), BuildErrorKind> {
-        if let Some(files) = self.files.iter().find(|(name, _)| name == from) {
-            let path = files.1.view().resolve(source)?;
-            return Ok((files.1.lower().to_vec(), path.relative().to_owned()));
+    ) -> Result<(Committed, ImagePath), BuildErrorKind> {
+        if let Some((_, files)) = self.files.iter().find(|(name, _)| name == from) {
+            let path = files.view().resolve(source)?;
+            return Ok((files.clone(), path));
         }
         let step = whole(from, source);
         let inputs = self.inputs(&step, &EmptyTree, Timestamp::EPOCH);
@@ -285,7 +284,7 @@ impl Trees {
         let written = writer.finish()?;
         let descriptor = written.sink.commit(MediaType::OciLayer(Compression::None))?;
         let files = workshop.unpack(&[Layer { descriptor, diff_id: written.diff_id }])?;
-        Ok((files.lower().to_vec(), PathBuf::from(MOUNT)))
+        Ok((files, ImagePath::root().join(MOUNT)))
     }
 }
 

@@ -22,6 +22,7 @@ mod summary;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use crate::cache::LocalCache;
@@ -81,10 +82,21 @@ pub struct Request {
     pub secrets: BTreeMap<String, Hidden>,
     /// `--ssh`: the sockets of agents by id.
     pub agents: BTreeMap<String, PathBuf>,
+    /// What a command may use up.
+    pub limits: StepLimits,
     /// Where base images come from.
     pub pull: PullPolicy,
     /// What time it is.
     pub now: Timestamp,
+}
+
+/// What a command may use up. It does not change what a command does, so the cache does not ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepLimits {
+    /// `--memory`, in bytes.
+    pub memory: Option<u64>,
+    /// `--timeout`.
+    pub timeout: Option<Duration>,
 }
 
 /// A build context that is a commit of a git repository.

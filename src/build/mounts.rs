@@ -12,7 +12,9 @@ use crate::build::agent::Agent;
 use crate::build::cache_mount;
 use crate::build::copy::Trees;
 use crate::build::schedule::Site;
+use crate::oci::ImagePath;
 use crate::plan::Access;
+use crate::plan::CopyFrom;
 use crate::plan::MountKind;
 use crate::plan::RunMount;
 use crate::plan::SecretMount;
@@ -20,9 +22,11 @@ use crate::plan::SshMount;
 use crate::progress::Task;
 use crate::sandbox::Bind;
 use crate::sandbox::Hidden;
+use crate::sandbox::Isolation;
 use crate::sandbox::MemoryFile;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
+use crate::sandbox::Style;
 use crate::sandbox::TreeBind;
 use crate::store::HeldMount;
 
@@ -60,25 +64,61 @@ impl Mounting<'_> {
             match &mount.kind {
                 MountKind::Tmpfs { size } => spec.tmpfs.push((target, *size)),
                 MountKind::Bind { from, source, writable } => {
-                    let workshop = &self.site.workshop;
-                    let (lower, path) = self.trees.layers(from, source, workshop)?;
-                    let scratch = if *writable { Some(self.changes(index)?) } else { None };
-                    spec.trees.push(TreeBind { lower, path, target, scratch });
+                    self.add_bind(spec, index, (from, source), target, *writable)?;
                 }
                 MountKind::Cache(cache) => {
                     let (source, writable) = (caches[&index].clone(), cache.writable);
-                    spec.binds.push(Bind { source, target, writable });
+                    spec.binds.push(self.cache(index, source, target, writable)?);
                 }
                 MountKind::Secret(secret) => self.add_secret(spec, secret, target)?,
                 MountKind::Ssh(ssh) => {
                     let Some(agent) = self.agent(ssh, index)? else { continue };
                     let source = agent.socket().to_owned();
-                    spec.binds.push(Bind { source, target, writable: true });
+                    spec.binds.push(Bind { source, target, writable: true, movable: false });
                     agents.push(agent);
                 }
             }
         }
         Ok(InUse { _caches: held, _agents: agents })
+    }
+
+    /// Shows files of other stages, images or contexts: stacked, or where that cannot be, copied.
+    fn add_bind(
+        &self,
+        spec: &mut Spec,
+        index: usize,
+        (from, path): (&CopyFrom, &ImagePath),
+        target: PathBuf,
+        writable: bool,
+    ) -> Result<(), BuildErrorKind> {
+        let workshop = &self.site.workshop;
+        let (files, path) = self.trees.layers(from, path, workshop)?;
+        if workshop.snapshotter.style() == Style::Overlay {
+            let (lower, path) = (files.lower().to_vec(), path.relative().to_owned());
+            let scratch = if writable { Some(self.changes(index)?) } else { None };
+            spec.trees.push(TreeBind { lower, path, target, scratch });
+        } else {
+            let source = self.scratch.join(format!("mount-{index}"));
+            workshop.snapshotter.copy_part(&files, &path, &source)?;
+            spec.binds.push(Bind { source, target, writable, movable: true });
+        }
+        Ok(())
+    }
+
+    /// Shows a cache. Where nothing can be mounted read-only, a copy protects it.
+    fn cache(
+        &self,
+        index: usize,
+        source: PathBuf,
+        target: PathBuf,
+        writable: bool,
+    ) -> Result<Bind, BuildErrorKind> {
+        if writable || self.sandbox.isolation() != Isolation::Chroot {
+            return Ok(Bind { source, target, writable, movable: true });
+        }
+        let copy = self.scratch.join(format!("mount-{index}"));
+        self.site.workshop.snapshotter.copy_of(&source, &copy)?;
+        Ok(Bind { source: copy, target, writable, movable: true })
     }
 
     /// Two directories that take what a command writes to a bind mount, for as long as it runs.

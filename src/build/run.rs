@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::BuildErrorKind;
@@ -26,6 +27,7 @@ use crate::sandbox::Bind;
 use crate::sandbox::Exit;
 use crate::sandbox::Identity;
 use crate::sandbox::Limit;
+use crate::sandbox::MemoryHold;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
 use crate::sandbox::Stream;
@@ -39,6 +41,11 @@ const USER_FILE_LIMIT: u64 = 10 << 20;
 /// How much of a failed command's output its error shows.
 const TAIL_LINES: usize = 12;
 
+/// What `--memory` means where it cannot mean what it should.
+const EACH_PROCESS: &str = "--memory: it limits the data of each process by itself, not of the step \
+    as a whole, as no control group (version 2) with memory is delegated to this user: \
+    `systemd-run --user --scope -p Delegate=yes coracle …`";
+
 /// Runs the command on `files`; the layer is what it changed.
 pub(crate) fn perform(
     site: &Site,
@@ -49,6 +56,13 @@ pub(crate) fn perform(
 ) -> Result<Layer, BuildErrorKind> {
     let workshop = &site.workshop;
     let sandbox = workshop.sandbox()?;
+    if let Some(text) = sandbox.introduce() {
+        task.note(text);
+        if site.request.limits.memory.is_some() && sandbox.memory_hold() == MemoryHold::EachProcess
+        {
+            task.note(EACH_PROCESS);
+        }
+    }
     let user = user(&step.user, files)?;
     let active = workshop.snapshotter.prepare(files)?;
     let scratch = workshop.store.temp_dir()?;
@@ -63,6 +77,8 @@ pub(crate) fn perform(
     if let Some(hostname) = &step.settings.hostname {
         spec.hostname.clone_from(hostname);
     }
+    spec.memory = site.request.limits.memory;
+    spec.timeout = site.request.limits.timeout;
     spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &step.settings.hosts)?;
     add_pipes(&mut spec, &step.pipes, scratch.path())?;
     let mounting = Mounting { site, sandbox, trees, task, scratch: scratch.path() };
@@ -156,13 +172,17 @@ impl Workshop {
             text.extend([address, "\t", name, "\n"]);
         }
         write(&hosts, text.as_bytes(), 0o644)?;
-        let mut binds = vec![Bind { source: hosts, target: "/etc/hosts".into(), writable: false }];
+        let mut binds = vec![shown(hosts, "/etc/hosts".into())];
         if let Some(resolv_conf) = &self.resolv_conf {
-            let target = "/etc/resolv.conf".into();
-            binds.push(Bind { source: resolv_conf.clone(), target, writable: false });
+            binds.push(shown(resolv_conf.clone(), "/etc/resolv.conf".into()));
         }
         Ok(binds)
     }
+}
+
+/// A file that the command may look at.
+fn shown(source: PathBuf, target: PathBuf) -> Bind {
+    Bind { source, target, writable: false, movable: false }
 }
 
 fn limit(limit: &Ulimit) -> Limit {
@@ -195,8 +215,7 @@ fn add_pipes(
     for (index, (name, text)) in pipes.iter().enumerate() {
         let source = scratch.join(format!("pipe-{index}"));
         write(&source, text.as_bytes(), 0o755)?;
-        let target = Path::new("/dev/pipes").join(name);
-        spec.binds.push(Bind { source, target, writable: false });
+        spec.binds.push(shown(source, Path::new("/dev/pipes").join(name)));
     }
     Ok(())
 }
@@ -214,8 +233,17 @@ fn failure(
         output = format!("{output}{reason}");
     }
     let status = exit.code();
-    let shown = if exit.reason().is_some() { 1 } else { status };
     let command = step.display.clone();
+    let used_up = match exit {
+        Exit::TimedOut(_) => Some("give it more time: `--timeout` takes `30m` or `2h`"),
+        Exit::OutOfMemory(_) => Some("give it more memory: `--memory` takes `2g`"),
+        _ => None,
+    };
+    if let Some(hint) = used_up {
+        let (exit, hint) = (exit.to_string(), Some(hint.to_owned()));
+        return BuildErrorKind::Exit { command, exit, status, output, hint };
+    }
+    let shown = if exit.reason().is_some() { 1 } else { status };
     let view = files.view();
     let os_release = view.read(&ImagePath::new("/etc/os-release"), 1 << 16).ok().flatten();
     let os_release = os_release.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -119,7 +119,7 @@ impl LocalCache {
     }
 
     /// Forgets every step, or those that were neither recorded nor found since `unused_since`; says
-    /// how many. Their layers stay until [`Store::prune`].
+    /// how many. Their layers stay until [`Alone::prune`](crate::store::Alone::prune).
     ///
     /// # Errors
     ///

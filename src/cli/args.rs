@@ -2,17 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::doctor::DoctorArguments;
+use crate::cli::isolation::IsolationArguments;
 use crate::cli::registry_args::RegistryArguments;
 use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
 use crate::oci::ParsePlatformError;
 use crate::oci::Platform;
 use crate::oci::Reference;
-use crate::sandbox::{Isolation, UnknownIsolation};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
@@ -50,33 +51,12 @@ pub(crate) struct GlobalArguments {
     /// How registries are spoken to, and as whom.
     #[command(flatten)]
     pub(crate) registry: RegistryArguments,
-    /// How to keep steps in their root file system: `auto` takes the strongest way that works here.
-    #[arg(
-        long,
-        global = true,
-        value_name = "auto|namespaces|chroot|emulate",
-        default_value = "auto"
-    )]
-    pub(crate) isolation: IsolationChoice,
+    /// How commands are isolated.
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArguments,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
-}
-
-/// One way to isolate steps, or whichever works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IsolationChoice(pub(crate) Option<Isolation>);
-
-impl FromStr for IsolationChoice {
-    type Err = UnknownIsolation;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        if name == "auto" {
-            Ok(Self(None))
-        } else {
-            name.parse().map(|isolation| Self(Some(isolation)))
-        }
-    }
 }
 
 /// How to show progress.
@@ -101,6 +81,8 @@ pub(crate) enum Command {
     Build(Box<BuildArguments>),
     /// Copy an image, or an index with all its images, to another name in a registry
     Copy(CopyArguments),
+    /// Say what this place allows, what it lacks, and how to have it
+    Doctor(DoctorArguments),
     /// List the images in the store
     Images,
     /// Put images for several platforms under one name
@@ -120,6 +102,8 @@ pub(crate) enum Command {
     Ls(ReferenceArgument),
     /// Print a manifest or index from a registry, byte for byte
     Manifest(ReferenceArgument),
+    /// Free disk space: remove what no image in the store and no cached step needs
+    Prune(PruneArguments),
     /// Copy an image from a registry into the store
     Pull(PullArguments),
     /// Copy images from the store to their registries
@@ -265,6 +249,31 @@ fn parse_call(text: &str) -> Result<Call, String> {
         ),
     };
     Ok(Call { method, format })
+}
+
+/// `coracle prune`
+#[derive(Debug, Args)]
+pub(crate) struct PruneArguments {
+    /// Forget all cached steps too, and empty the caches of `RUN --mount=type=cache`.
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// Forget the cached steps that no build has used for so long: `90m`, `36h`, `30d`.
+    #[arg(long, value_name = "TIME", value_parser = parse_age, conflicts_with = "cache")]
+    pub(crate) unused_for: Option<Duration>,
+}
+
+/// Reads a whole number of minutes, hours or days.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time is a number with `m`, `h` or `d`, such as `36h`".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// `coracle lint`

@@ -183,6 +183,7 @@ fn request(
         uncached_stages: arguments.no_cache_filter.clone(),
         secrets: secrets::secrets(&arguments.steps.secret, environment)?,
         agents: secrets::agents(&arguments.steps.ssh, environment)?,
+        limits: step_settings::limits(&arguments.steps)?,
         pull: if arguments.pull { PullPolicy::Always } else { PullPolicy::Missing },
         now: now(),
     })

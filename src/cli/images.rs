@@ -32,7 +32,7 @@ pub(crate) fn images(session: &Session<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes names, and then everything that no name needs any more.
+/// Removes names. What no name needs any more stays for the cache's sake, until `coracle prune`.
 pub(crate) fn remove(session: &Session<'_>, references: &[Reference]) -> Result<(), Failure> {
     let store = session.store()?;
     for reference in references {

@@ -11,6 +11,7 @@ mod call;
 mod context;
 mod diagnostic;
 mod dockerfile;
+mod doctor;
 mod environment;
 mod exit;
 mod failure;
@@ -18,12 +19,14 @@ mod foreign;
 mod images;
 mod index;
 mod inspect;
+mod isolation;
 mod load;
 mod login;
 mod named_context;
 mod network;
 mod output_spec;
 mod progress;
+mod prune;
 mod pull;
 mod push;
 mod registry_args;
@@ -84,12 +87,14 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
         Command::Ls(arguments) => remote::list(&session, &arguments.reference)?,
         Command::Manifest(arguments) => remote::manifest(&session, &arguments.reference)?,
         Command::Rm(arguments) => remote::remove(&session, &arguments.references)?,
+        Command::Doctor(arguments) => return doctor::doctor(&session, &arguments),
         Command::Images => images::images(&session)?,
         Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
         Command::Load(arguments) => load::load(&session, &arguments)?,
         Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
         Command::Login(arguments) => login::login(&session, &arguments)?,
         Command::Logout(arguments) => login::logout(&session, &arguments)?,
+        Command::Prune(arguments) => prune::prune(&session, &arguments)?,
         Command::Pull(arguments) => pull::pull(&session, &arguments)?,
         Command::Push(arguments) => push::push(&session, &arguments)?,
         Command::Rmi(arguments) => images::remove(&session, &arguments.references)?,

@@ -43,6 +43,7 @@ pub(crate) fn named_hosts(command: &Command) -> Vec<String> {
         Command::Push(arguments) => arguments.references.iter().collect(),
         Command::Run(arguments) => vec![&arguments.reference],
         Command::Copy(arguments) => vec![&arguments.target],
+        Command::Doctor(arguments) => arguments.reference.iter().collect(),
         Command::Ls(arguments) | Command::Manifest(arguments) => vec![&arguments.reference],
         Command::Rm(arguments) => arguments.references.iter().collect(),
         Command::Index(IndexCommand::Push { index }) => vec![index],

@@ -21,8 +21,10 @@ use crate::oci::Timestamp;
 use crate::progress::Progress;
 use crate::sandbox;
 use crate::sandbox::Cancel;
+use crate::sandbox::EnterError;
 use crate::sandbox::Identity;
 use crate::sandbox::Sandbox;
+use crate::sandbox::Style;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
@@ -103,21 +105,34 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Gets this process into a position to run commands, or finds out why it cannot be.
+    pub(crate) fn enter(&self, store: &Store) -> Result<Result<Sandbox, EnterError>, Failure> {
+        let Some(wish) = self.global.isolation.wish() else {
+            return Ok(Err(EnterError::Forbidden));
+        };
+        let place = store.temp_dir().map_err(|error| failure::store(&error))?;
+        Ok(sandbox::enter(wish, place.path()))
+    }
+
     /// Everything that a build works with.
     ///
     /// To prepare for commands enters the namespaces that they need, so it must come while there is
     /// one thread. Where the machine allows none, that is an error only for the step that would have
     /// needed them.
     pub(crate) fn workshop(&self, commands: Commands) -> Result<Workshop, Failure> {
-        let sandbox =
-            (commands == Commands::Prepared).then(|| sandbox::enter(self.global.isolation.0));
         let store = self.store()?;
+        let sandbox = match commands {
+            Commands::Prepared => Some(self.enter(&store)?),
+            Commands::NotExpected => None,
+        };
         let entered = sandbox.as_ref().and_then(|sandbox| sandbox.as_ref().ok());
         let (owners, format) = self.file_system(entered);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
-        let snapshotter = Snapshotter::new(&store.snapshots_dir(), temporary, owners, format)
-            .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
+        let style = entered.map_or(Style::Overlay, |sandbox| sandbox.style(&temporary));
+        let snapshotter =
+            Snapshotter::new(&store.snapshots_dir(), temporary, owners, format, style)
+                .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
         let (cancel, progress) = (new_cancel()?, self.display());
         let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))

@@ -38,12 +38,36 @@ pub fn diff<W: Write + Send + 'static>(
     owners: Owners,
     writer: &mut LayerWriter<W>,
 ) -> Result<DiffSummary, LayerError> {
+    let upper = LayerDir::open(upper, owners, format, Sidecar::default())
+        .map_err(LayerError::file("open", &ImagePath::root()))?;
+    let links = match owners {
+        Owners::Real => LinkOwners::Known,
+        Owners::Recorded => LinkOwners::Below,
+    };
+    diff_of(upper, lower, links, writer)
+}
+
+/// How it is known to whom links and pipes in an upper directory belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkOwners {
+    /// The directory or its records say so.
+    Known,
+    /// Nothing does, as records do not travel with the files. They belong to whom they belong below:
+    /// no command can have changed that.
+    Below,
+}
+
+/// Like [`diff`], of a directory that is open.
+pub(crate) fn diff_of<W: Write + Send + 'static>(
+    upper: LayerDir,
+    lower: &dyn Tree,
+    link_owners: LinkOwners,
+    writer: &mut LayerWriter<W>,
+) -> Result<DiffSummary, LayerError> {
     let before = writer.entries();
     let root = ImagePath::root();
-    let upper = LayerDir::open(upper, owners, format, Sidecar::default())
-        .map_err(LayerError::file("open", &root))?;
-    let mut differ =
-        Differ { upper, lower, owners, writer, links: BTreeMap::new(), parents: Vec::new() };
+    let (links, parents) = (BTreeMap::new(), Vec::new());
+    let mut differ = Differ { upper, lower, link_owners, writer, links, parents };
     if let Stored::Present { node, opaque } = differ.look(&root)? {
         differ.directory(&root, node, opaque, true)?;
     }
@@ -53,7 +77,7 @@ pub fn diff<W: Write + Send + 'static>(
 struct Differ<'a, W: Write + Send + 'static> {
     upper: LayerDir,
     lower: &'a dyn Tree,
-    owners: Owners,
+    link_owners: LinkOwners,
     writer: &'a mut LayerWriter<W>,
     /// The first name written of each file that has several.
     links: BTreeMap<(u64, u64), ImagePath>,
@@ -109,8 +133,7 @@ impl<W: Write + Send + 'static> Differ<'_, W> {
     fn file(&mut self, path: ImagePath, mut node: Node, shows: bool) -> Result<(), LayerError> {
         if shows && let Some(below) = self.lower.lookup(&path)? {
             let is_link = matches!(node.kind, Kind::Symlink { .. } | Kind::Fifo);
-            if is_link && self.owners == Owners::Recorded && node.kind == below.kind {
-                // The record of its owner does not travel with it, and no command can change it.
+            if is_link && self.link_owners == LinkOwners::Below && node.kind == below.kind {
                 (node.uid, node.gid) = (below.uid, below.gid);
             }
             if self.is_unchanged(&path, &node, &below)? {

@@ -178,6 +178,11 @@ impl Sidecar {
         self.0.get(path).copied()
     }
 
+    /// All records, by path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Record)> {
+        self.0.iter()
+    }
+
     pub(crate) fn insert(&mut self, path: ImagePath, record: Record) {
         self.0.insert(path, record);
     }
@@ -185,6 +190,11 @@ impl Sidecar {
     /// Forgets `path` and what is below it.
     pub(crate) fn remove(&mut self, path: &ImagePath) {
         self.0.retain(|other, _| !other.starts_with(path));
+    }
+
+    /// Keeps the records of those paths that `is_kept` says yes to.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&ImagePath) -> bool) {
+        self.0.retain(|path, _| is_kept(path));
     }
 
     /// The content of the file: each record and its path, each ended by a zero byte.

@@ -7,13 +7,14 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::layer::marks::{HAS_WHITEOUT_FILES, OPAQUE};
 use crate::layer::owners::{HELD, OverlayFormat, Owners, Record, STAT, Sidecar, is_internal};
 use crate::layer::{Kind, Node};
 use crate::oci::{ImagePath, Timestamp};
@@ -58,6 +59,16 @@ impl LayerDir {
         Ok(Self { root: beneath::open_root(path)?, owners, format, sidecar })
     }
 
+    /// The directory itself.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// What is recorded of a file that cannot carry its record.
+    pub(crate) fn record(&self, path: &ImagePath) -> Option<Record> {
+        self.sidecar.get(path)
+    }
+
     /// What stands at `path`, whose parents must be directories in this layer.
     pub(crate) fn lookup(&self, path: &ImagePath) -> io::Result<Stored> {
         let relative = path.relative();
@@ -75,8 +86,8 @@ impl LayerDir {
             return Ok(Stored::Whiteout);
         }
         let name = self.format.opaque();
-        let opaque =
-            has(name) && xattr::get(&self.root, relative, name)?.is_some_and(|value| value == b"y");
+        let opaque = has(name)
+            && xattr::get(&self.root, relative, name)?.is_some_and(|value| value == OPAQUE);
         let record = if has(STAT) {
             xattr::get(&self.root, relative, STAT)?.and_then(|value| Record::decode(&value))
         } else {
@@ -93,7 +104,7 @@ impl LayerDir {
         let entries = beneath::read_entries(beneath::open_directory(&self.root, relative)?)?;
         // Overlayfs marks directories in which empty files may be whiteouts.
         let marker = xattr::get(&self.root, relative, self.format.opaque())?;
-        let may_be_file = marker.is_some_and(|value| value == b"x");
+        let may_be_file = marker.is_some_and(|value| value == HAS_WHITEOUT_FILES);
         let mut names = Vec::with_capacity(entries.len());
         for (name, file_type) in entries {
             let may_be_whiteout = match file_type {

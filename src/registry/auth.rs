@@ -146,7 +146,10 @@ impl Client {
     }
 
     /// The user's credentials for the host and repository that are contacted.
-    async fn credential(&self, endpoint: &Endpoint) -> Result<Option<Credential>, RegistryError> {
+    pub(crate) async fn credential(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Option<Credential>, RegistryError> {
         let sources = Arc::clone(&self.credentials);
         let (host, repository) = (endpoint.name.clone(), endpoint.repository.clone());
         let lookup = tokio::task::spawn_blocking(move || sources.lookup(&host, &repository));

@@ -5,6 +5,9 @@
 //! filter cannot read, fail with `ENOSYS`, which programs know how to live with. A program for
 //! another architecture (i386, x32) is killed or told `ENOSYS`: its numbers mean other things.
 //!
+//! Where a supervisor answers calls, some of the allowed ones are asked about instead, perhaps
+//! depending on their arguments: those are `changes` to the table.
+//!
 //! The program is a binary search, as it runs for each call that the kernel cannot decide once
 //! and for all. This file computes it; `sys::seccomp` installs it.
 
@@ -13,7 +16,7 @@ use crate::sys::seccomp::Instruction;
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Allow,
     Refuse,
     Missing,
@@ -23,6 +26,22 @@ enum Verdict {
     Personality,
     /// `socket`: all but two families.
     Socket,
+    /// `socket`: one family, by which no other machine can be reached.
+    UnixSocket,
+    /// It does nothing, with success.
+    Skip,
+    /// The supervisor is asked.
+    Ask,
+    /// `clone`: the supervisor is asked, unless it makes a namespace.
+    AskClone,
+    /// The supervisor is asked if the argument of this index is not 0.
+    AskUnlessZero(u32),
+    /// The supervisor is asked about paths that are absolute or begin at the working directory, but
+    /// not about those that begin at a descriptor.
+    AskOfPath,
+    /// The same for a call whose argument of this index may have the flag `AT_EMPTY_PATH`: then it
+    /// is about the descriptor itself.
+    AskOfPathUnlessEmpty(u32),
 }
 
 /// `CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET`.
@@ -31,6 +50,7 @@ const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
 /// `AF_ALG` and `AF_VSOCK`: kernel cryptography, and the host of a virtual machine.
 const REFUSED_FAMILIES: [u32; 2] = [38, 40];
+const AF_UNIX: u32 = libc::AF_UNIX.cast_unsigned();
 
 const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
@@ -40,32 +60,42 @@ const IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = 0x7fff_0000;
+const ASK: u32 = 0x7fc0_0000;
+/// No error: the call returns 0.
+const SKIP: u32 = ERRNO;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
 const EPERM: u32 = ERRNO + libc::EPERM.unsigned_abs();
+/// What a kernel says that was built without a family of sockets.
+const NO_FAMILY: u32 = ERRNO + libc::EAFNOSUPPORT.unsigned_abs();
 const ENOSYS: u32 = ERRNO + libc::ENOSYS.unsigned_abs();
 
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
 
-/// The filter for every step.
-pub(super) fn filter() -> Vec<Instruction> {
+const AT_FDCWD: u32 = libc::AT_FDCWD.cast_unsigned();
+const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH.cast_unsigned();
+
+/// The filter for every step, with other verdicts than usual for the numbers in `changes`.
+pub(super) fn filter(changes: &[(u32, Verdict)]) -> Vec<Instruction> {
     let mut program = vec![
         plain(LOAD, OFFSET_ARCHITECTURE),
         branch(IF_EQUAL, syscalls::ARCHITECTURE, 1, 0),
         plain(RETURN, KILL_PROCESS),
         plain(LOAD, OFFSET_NUMBER),
     ];
-    program.extend(search(&segments()));
+    program.extend(search(&segments(changes)));
     program
 }
 
 /// Runs of numbers with one verdict, each by its first number, ascending from 0.
-fn segments() -> Vec<(u32, Verdict)> {
+fn segments(changes: &[(u32, Verdict)]) -> Vec<(u32, Verdict)> {
     let allowed = syscalls::allowed();
     let mut segments: Vec<(u32, Verdict)> = Vec::new();
     for number in 0..=syscalls::LAST_KNOWN + 1 {
+        let change = changes.iter().find(|(changed, _)| *changed == number);
         let verdict = match number {
+            _ if change.is_some() => change.map_or(Verdict::Refuse, |(_, verdict)| *verdict),
             syscalls::special::CLONE => Verdict::Clone,
             syscalls::special::PERSONALITY => Verdict::Personality,
             syscalls::special::SOCKET => Verdict::Socket,
@@ -105,15 +135,35 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
         Verdict::Allow => vec![plain(RETURN, ALLOW)],
         Verdict::Refuse => vec![plain(RETURN, EPERM)],
         Verdict::Missing => vec![plain(RETURN, ENOSYS)],
-        Verdict::Clone => vec![
-            plain(LOAD, argument_low(0)),
-            branch(IF_ANY_BIT, NEW_NAMESPACES, 0, 1),
-            plain(RETURN, EPERM),
-            plain(RETURN, ALLOW),
-        ],
+        Verdict::Skip => vec![plain(RETURN, SKIP)],
+        Verdict::Ask => vec![plain(RETURN, ASK)],
+        Verdict::Clone => if_any_bit(0, NEW_NAMESPACES, EPERM, ALLOW),
+        Verdict::AskClone => if_any_bit(0, NEW_NAMESPACES, EPERM, ASK),
+        Verdict::AskUnlessZero(index) => if_any_bit(index, u32::MAX, ASK, ALLOW),
+        Verdict::AskOfPath => unless_one_of(&[AT_FDCWD], ALLOW, ASK),
+        Verdict::AskOfPathUnlessEmpty(flags) => {
+            let mut code = vec![
+                plain(LOAD, argument_low(0)),
+                branch(IF_EQUAL, AT_FDCWD, 1, 0),
+                plain(RETURN, ALLOW),
+            ];
+            code.extend(if_any_bit(flags, AT_EMPTY_PATH, ALLOW, ASK));
+            code
+        }
+        Verdict::UnixSocket => unless_one_of(&[AF_UNIX], NO_FAMILY, ALLOW),
         Verdict::Socket => unless_one_of(&REFUSED_FAMILIES, ALLOW, EPERM),
         Verdict::Personality => unless_one_of(&PERSONALITIES, EPERM, ALLOW),
     }
+}
+
+/// Code that looks for bits in the low half of an argument.
+fn if_any_bit(index: u32, bits: u32, any: u32, none: u32) -> Vec<Instruction> {
+    vec![
+        plain(LOAD, argument_low(index)),
+        branch(IF_ANY_BIT, bits, 0, 1),
+        plain(RETURN, any),
+        plain(RETURN, none),
+    ]
 }
 
 /// Code that looks up the first argument. The kernel reads it as 32 bits, and so does this.
@@ -145,7 +195,16 @@ mod tests {
 
     /// What the kernel's interpreter would answer.
     fn run(architecture: u32, number: u32, argument: u32) -> u32 {
-        let (program, mut at, mut loaded) = (filter(), 0, 0);
+        run_with(&[], architecture, number, [argument; 6])
+    }
+
+    fn run_with(
+        changes: &[(u32, Verdict)],
+        architecture: u32,
+        number: u32,
+        arguments: [u32; 6],
+    ) -> u32 {
+        let (program, mut at, mut loaded) = (filter(changes), 0, 0);
         loop {
             let Instruction { code, jump_true, jump_false, operand } = program[at];
             at += 1;
@@ -154,7 +213,9 @@ mod tests {
                     loaded = match operand {
                         OFFSET_NUMBER => number,
                         OFFSET_ARCHITECTURE => architecture,
-                        16 => argument,
+                        other if other >= 16 && other % 8 == 0 => {
+                            arguments[(other as usize - 16) / 8]
+                        }
                         other => panic!("loads from {other}"),
                     };
                     continue;
@@ -233,7 +294,40 @@ mod tests {
     }
 
     #[test]
+    fn a_supervisor_is_asked_about_what_it_answers() {
+        let changes = [
+            (262, Verdict::AskOfPathUnlessEmpty(3)),
+            (257, Verdict::AskOfPath),
+            (56, Verdict::AskClone),
+            (41, Verdict::UnixSocket),
+            (302, Verdict::AskUnlessZero(0)),
+            (74, Verdict::Skip),
+            (161, Verdict::Ask),
+        ];
+        let check = |number, arguments: [u32; 6], expected| {
+            let verdict = run_with(&changes, syscalls::ARCHITECTURE, number, arguments);
+            assert_eq!(verdict, expected, "{number} {arguments:x?}");
+        };
+        let (here, there) = (AT_FDCWD, 5);
+        check(262, [here, 0, 0, 0, 0, 0], ASK);
+        check(262, [here, 0, 0, AT_EMPTY_PATH, 0, 0], ALLOW);
+        check(262, [there, 0, 0, 0, 0, 0], ALLOW);
+        check(257, [here, 0, 0, 0, 0, 0], ASK);
+        check(257, [there, 0, 0, 0, 0, 0], ALLOW);
+        check(56, [17, 0, 0, 0, 0, 0], ASK);
+        check(56, [0x1000_0000, 0, 0, 0, 0, 0], EPERM);
+        check(41, [1, 0, 0, 0, 0, 0], ALLOW);
+        check(41, [2, 0, 0, 0, 0, 0], NO_FAMILY);
+        check(302, [0; 6], ALLOW);
+        check(302, [7, 0, 0, 0, 0, 0], ASK);
+        check(74, [0; 6], SKIP);
+        check(161, [0; 6], ASK);
+        check(0, [0; 6], ALLOW);
+        check(435, [0; 6], ENOSYS);
+    }
+
+    #[test]
     fn the_program_fits_into_the_kernels_limit() {
-        assert!(filter().len() < 4096, "{}", filter().len());
+        assert!(filter(&[]).len() < 4096, "{}", filter(&[]).len());
     }
 }

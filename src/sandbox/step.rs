@@ -54,7 +54,7 @@ fn become_user(order: &Order) -> Result<(), Failure> {
     if !insecure {
         caps::limit().to("limit the capabilities")?;
         // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
-        sys::seccomp::install(&seccomp::filter()).to("install the system call filter")?;
+        sys::seccomp::install(&seccomp::filter(&[])).to("install the system call filter")?;
     }
     // Before the user changes too: it takes `CAP_SYS_RESOURCE` to raise a limit.
     order.spec.limits.iter().try_for_each(limits::set)?;
@@ -72,7 +72,7 @@ fn become_user(order: &Order) -> Result<(), Failure> {
 }
 
 /// Executes the command as `execvp` does, but without handing scripts to a shell.
-fn execute(spec: &Spec) -> io::Error {
+pub(super) fn execute(spec: &Spec) -> io::Error {
     let env = environment(spec);
     let args = spec.args.iter().map(|arg| arg.clone().into_bytes()).collect();
     let (Ok(args), Ok(envp)) = (c_strings(args), c_strings(env.clone())) else {

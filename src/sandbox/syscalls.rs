@@ -47,6 +47,13 @@ pub(super) fn allowed() -> Vec<u32> {
     numbers
 }
 
+/// The number on this architecture of an allowed call, if it is one here.
+pub(super) fn number(name: &str) -> Option<u32> {
+    let row = ALLOWED.iter().find(|row| row.0 == name)?;
+    let number = if cfg!(target_arch = "x86_64") { row.1 } else { row.2 };
+    (number != NONE).then_some(number)
+}
+
 /// Name, number on x86-64, number on arm64.
 #[rustfmt::skip]
 const ALLOWED: &[(&str, u32, u32)] = &[

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::layer::LayerError;
-use crate::oci::Digest;
+use crate::layer::{LayerError, TreeError};
+use crate::oci::{Digest, ImagePath};
 
 /// What went wrong with a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,22 @@ pub enum SnapshotError {
     /// What was recorded beside a layer cannot be read.
     #[error("`{}` is damaged", .0.display())]
     Damaged(PathBuf),
+    /// The layers below could not be read.
+    #[error("cannot put the layers together")]
+    Merge {
+        /// Why.
+        source: TreeError,
+    },
+    /// A file of a root file system could not be handled.
+    #[error("cannot {action} `{path}`")]
+    Tree {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Which file of the image.
+        path: ImagePath,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("cannot {action} `{}`", .path.display())]
     Io {
@@ -60,6 +76,14 @@ impl SnapshotError {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
+    /// Ties what the operating system said to a path of the image, for use with `map_err`.
+    pub(super) fn tree<E: Into<io::Error>>(
+        action: &'static str,
+        path: &ImagePath,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Tree { action, path: path.clone(), source: source.into() }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -70,7 +94,12 @@ impl SnapshotError {
                 let directory = path.parent().unwrap_or(path);
                 Some(format!("remove `{}`; it is made again when needed", directory.display()))
             }
-            Self::Open { .. } | Self::Io { .. } => None,
+            Self::Tree { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => Some(
+                "here each running stage needs a copy of its root file system: make room where the \
+                 store is"
+                    .to_owned(),
+            ),
+            Self::Open { .. } | Self::Merge { .. } | Self::Tree { .. } | Self::Io { .. } => None,
         }
     }
 }

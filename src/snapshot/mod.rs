@@ -2,7 +2,8 @@
 //!
 //! A [`Snapshotter`] unpacks layers, each into a directory of its own, and gives out [`Committed`]
 //! stacks. On top of one it prepares an [`Active`], which a step may change, and whose changes
-//! become the next layer. A [`View`] reads a stack without a mount.
+//! become the next layer. A [`View`] reads a stack without a mount. In what shape a step gets its root
+//! file system, in layers or in one directory, is the snapshotter's [`Style`].
 //!
 //! ```text
 //! <root>/<owners>-<format>/<chain ID>/fs        the top layer of that chain, in overlayfs's format
@@ -16,25 +17,29 @@
 
 mod active;
 mod error;
+mod prune;
 mod unpack;
 mod view;
+mod whole;
 
 use std::{
     fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use crate::layer::{LayerDir, OverlayFormat, Owners, Sidecar, Target, apply};
-use crate::oci::{ChainId, DiffId, Layer};
+use crate::oci::{ChainId, DiffId, ImagePath, Layer};
+use crate::sandbox::Style;
 use crate::sys::beneath;
 
 pub use active::Active;
 pub use error::SnapshotError;
+pub use prune::prune;
 pub use view::View;
 
 /// Where the blob of a layer comes from.
@@ -52,6 +57,9 @@ struct Inner {
     temporary: PathBuf,
     owners: Owners,
     format: OverlayFormat,
+    style: Style,
+    /// Trees of steps that are done.
+    warm: Mutex<whole::Warm>,
     /// Numbers the directories in `temporary`.
     count: AtomicU64,
     /// Held while layers are unpacked, so that two builds do not unpack the same ones.
@@ -82,6 +90,7 @@ impl Snapshotter {
         temporary: PathBuf,
         owners: Owners,
         format: OverlayFormat,
+        style: Style,
     ) -> Result<Self, SnapshotError> {
         // What one kind of sandbox has unpacked, another cannot mount.
         let kind = match (owners, format) {
@@ -96,7 +105,8 @@ impl Snapshotter {
         let made = builder.recursive(true).mode(0o700).create(&root);
         made.map_err(SnapshotError::io("create", &root))?;
         let (count, unpacking) = (AtomicU64::new(0), Mutex::new(()));
-        Ok(Self(Arc::new(Inner { root, temporary, owners, format, count, unpacking })))
+        let warm = Mutex::default();
+        Ok(Self(Arc::new(Inner { root, temporary, owners, format, style, warm, count, unpacking })))
     }
 
     /// The stack of `layers`, bottom first. Those that are missing are unpacked, several at a time.
@@ -150,6 +160,45 @@ impl Snapshotter {
     /// [`SnapshotError::Io`], [`SnapshotError::Prepare`].
     pub fn prepare(&self, parent: &Committed) -> Result<Active, SnapshotError> {
         Active::new(self.clone(), parent.clone())
+    }
+
+    /// In what shape steps get their root file systems.
+    pub fn style(&self) -> Style {
+        self.0.style
+    }
+
+    /// Copies the directory or file at `path` of `files`, which is no link, to `to`, where nothing is.
+    /// The copy is the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Merge`], [`SnapshotError::Tree`], [`SnapshotError::Io`].
+    pub fn copy_part(
+        &self,
+        files: &Committed,
+        path: &ImagePath,
+        to: &Path,
+    ) -> Result<(), SnapshotError> {
+        whole::copy_part(&files.view(), path, to, self.0.owners)
+    }
+
+    /// Copies a directory or file of this machine to `to`, where nothing is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`copy_part`](Self::copy_part).
+    pub fn copy_of(&self, path: &Path, to: &Path) -> Result<(), SnapshotError> {
+        let (around, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+        let (owners, format) = (self.0.owners, self.0.format);
+        let layer = LayerDir::open(around, owners, format, Sidecar::default());
+        let layer = layer.map_err(SnapshotError::io("open", around))?;
+        let view = View::new(vec![Arc::new(layer)]);
+        whole::copy_part(&view, &ImagePath::new(name.as_encoded_bytes()), to, owners)
+    }
+
+    /// Trees that a next step may take over.
+    fn warm(&self) -> MutexGuard<'_, whole::Warm> {
+        self.0.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the snapshot of `chain` is, or will be.
@@ -233,6 +282,8 @@ fn discard(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    mod contract;
+
     use std::{
         io::Cursor,
         process::{Command, Stdio},
@@ -242,8 +293,8 @@ mod tests {
     use super::*;
     use crate::layer::testing::*;
     use crate::layer::{Entry, Kind, LayerError, LayerWriter, Tree};
-    use crate::oci::{Compression, Descriptor, Digest, ImagePath, MediaType};
-    use crate::sandbox::RootFs;
+    use crate::oci::{Compression, Descriptor, Digest, MediaType, Timestamp};
+    use crate::sandbox::{OverlayDirs, RootFs};
 
     type Entries = Vec<(Entry, &'static str)>;
 
@@ -257,11 +308,15 @@ mod tests {
 
     impl Bench {
         fn new(owners: Owners, format: OverlayFormat) -> Self {
+            Self::styled(owners, format, Style::Overlay)
+        }
+
+        fn styled(owners: Owners, format: OverlayFormat, style: Style) -> Self {
             let directory = tempfile::tempdir().expect("writable");
             let temporary = directory.path().join("tmp");
             fs::create_dir(&temporary).expect("writable");
             let root = directory.path().join("snapshots");
-            let snapshotter = Snapshotter::new(&root, temporary, owners, format);
+            let snapshotter = Snapshotter::new(&root, temporary, owners, format, style);
             let snapshotter = snapshotter.expect("writable");
             Self { directory, snapshotter, blobs: Vec::new(), opened: AtomicUsize::new(0) }
         }
@@ -298,30 +353,38 @@ mod tests {
         }
     }
 
-    /// Runs a shell script in the mounted root, and gives its output.
+    /// Runs a shell script in the root, mounted if need be, and gives its output.
     fn run(root: &RootFs, script: &str) -> String {
-        let RootFs::Overlay(root) = root else { panic!("an overlay") };
+        let mut command = match root {
+            RootFs::Directory(tree) => {
+                let mut command = Command::new("sh");
+                command.args(["-euc", script]).current_dir(&tree.directory);
+                command
+            }
+            RootFs::Overlay(dirs) => on_overlay(dirs, script),
+        };
+        let output = command.stdin(Stdio::null()).output().expect("unshare is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn on_overlay(root: &OverlayDirs, script: &str) -> Command {
         let lower: Vec<&str> =
             root.lower.iter().rev().map(|path| path.to_str().expect("text")).collect();
         // The kernel refuses `redirect_dir=off` with `userxattr`, which implies it.
         let is_user = lower.iter().any(|path| path.contains("-user/"));
         let options = if is_user { "userxattr" } else { "redirect_dir=off,metacopy=off" };
-        let output = Command::new("unshare")
-            .args(["-m", "sh", "-euc"])
-            .arg(format!(
-                "m=$(mktemp -d); trap 'cd /; umount $m; rmdir $m' EXIT
-                mount -t overlay overlay -o index=off,{} \
-                -o lowerdir={},upperdir={},workdir={} $m; cd $m; {script}",
-                options,
-                lower.join(":"),
-                root.upper.display(),
-                root.work.display(),
-            ))
-            .stdin(Stdio::null())
-            .output()
-            .expect("unshare is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-euc"]).arg(format!(
+            "m=$(mktemp -d); trap 'cd /; umount $m; rmdir $m' EXIT
+            mount -t overlay overlay -o index=off,{} \
+            -o lowerdir={},upperdir={},workdir={} $m; cd $m; {script}",
+            options,
+            lower.join(":"),
+            root.upper.display(),
+            root.work.display(),
+        ));
+        command
     }
 
     /// What a mount shows, in the format of `list`.

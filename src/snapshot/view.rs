@@ -70,6 +70,35 @@ impl View {
         Ok(Some(parts))
     }
 
+    /// The names in the directory `path`, and which layer has what is shown of each.
+    pub(super) fn entries(&self, path: &ImagePath) -> Result<BTreeMap<Vec<u8>, usize>, TreeError> {
+        let parts = self.parts(path)?;
+        let parts = parts.ok_or_else(|| TreeError::NotADirectory { path: path.clone() })?;
+        let (mut shown, mut hidden) = (BTreeMap::new(), BTreeSet::new());
+        for index in parts.iter().copied() {
+            let names = self.0.layers[index].read_dir(path);
+            let names = names.map_err(|source| TreeError::Read { path: path.clone(), source })?;
+            for (name, is_whiteout) in names {
+                if is_whiteout && !shown.contains_key(&name) {
+                    hidden.insert(name);
+                } else if !is_whiteout && !hidden.contains(&name) {
+                    shown.entry(name).or_insert(index);
+                }
+            }
+        }
+        Ok(shown)
+    }
+
+    /// The layers, bottom first.
+    pub(super) fn layers(&self) -> &[Arc<LayerDir>] {
+        &self.0.layers
+    }
+
+    /// Which layer the metadata of the directory `path` is from; `None` if there is no directory.
+    pub(super) fn topmost(&self, path: &ImagePath) -> Result<Option<usize>, TreeError> {
+        Ok(self.parts(path)?.and_then(|parts| parts.first().copied()))
+    }
+
     /// What stands at `path`, and which layer has it.
     fn find(&self, path: &ImagePath) -> Result<Option<(usize, Node)>, TreeError> {
         let parent = path.parent().unwrap_or_else(ImagePath::root);
@@ -99,21 +128,7 @@ impl Tree for View {
     }
 
     fn read_dir(&self, path: &ImagePath) -> Result<Vec<Vec<u8>>, TreeError> {
-        let parts = self.parts(path)?;
-        let parts = parts.ok_or_else(|| TreeError::NotADirectory { path: path.clone() })?;
-        let (mut shown, mut hidden) = (BTreeSet::new(), BTreeSet::new());
-        for index in parts.iter().copied() {
-            let names = self.0.layers[index].read_dir(path);
-            let names = names.map_err(|source| TreeError::Read { path: path.clone(), source })?;
-            for (name, is_whiteout) in names {
-                if is_whiteout && !shown.contains(&name) {
-                    hidden.insert(name);
-                } else if !is_whiteout && !hidden.contains(&name) {
-                    shown.insert(name);
-                }
-            }
-        }
-        Ok(shown.into_iter().collect())
+        Ok(self.entries(path)?.into_keys().collect())
     }
 
     fn open(&self, path: &ImagePath) -> Result<Box<dyn Read + Send>, TreeError> {
@@ -139,6 +154,7 @@ mod tests {
     use crate::layer::testing::{archive, entry, owners};
     use crate::layer::{Entry, LayerIndex, LayerSource, LayerStack, OverlayFormat};
     use crate::oci::{Compression, Descriptor, Digest, Layer, MediaType, Timestamp};
+    use crate::sandbox::Style;
     use crate::snapshot::Snapshotter;
 
     /// Numbers that look random and are the same each time (xorshift).
@@ -258,7 +274,8 @@ mod tests {
         let temporary = directory.path().join("tmp");
         fs::create_dir(&temporary).expect("writable");
         let root = directory.path().join("snapshots");
-        let snapshotter = Snapshotter::new(&root, temporary, owners(), OverlayFormat::User);
+        let snapshotter =
+            Snapshotter::new(&root, temporary, owners(), OverlayFormat::User, Style::Overlay);
         let snapshotter = snapshotter.expect("writable");
         let open = |layer: &Layer| Ok(Box::new(blobs.bytes(layer)) as Box<dyn Read + Send>);
         let unpacked = snapshotter.ensure(&order, &open).map_err(|error| error.to_string());

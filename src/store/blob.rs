@@ -15,9 +15,9 @@ use crate::store::{Store, StoreError, VerifiedReader};
 /// A blob being written. It has no digest, and nobody can read it, until it is committed.
 ///
 /// Dropping it instead removes the temporary file. It can be moved to another thread; a writer and
-/// a [`TempDir`](crate::store::TempDir) keep the store open (see [`Store::prune`]).
+/// a [`TempDir`](crate::store::TempDir) keep the store open (see [`Store::alone`]).
 ///
-/// [`Store::prune`]: crate::store::Store::prune
+/// [`Store::alone`]: crate::store::Store::alone
 #[derive(Debug)]
 pub struct BlobWriter {
     file: File,

@@ -40,7 +40,7 @@ impl Store {
         self.change_index(|index| set(index, reference, image))
     }
 
-    /// Takes the name away. What it named stays until [`prune`](Self::prune).
+    /// Takes the name away. What it named stays until [`Alone::prune`](crate::store::Alone::prune).
     ///
     /// # Errors
     ///

@@ -44,6 +44,7 @@
 
 mod blob;
 mod error;
+mod file_system;
 pub(crate) mod index;
 mod journal;
 mod mounts;
@@ -66,10 +67,11 @@ use serde::{Deserialize, Serialize};
 
 pub use blob::BlobWriter;
 pub use error::StoreError;
+pub use file_system::FileSystem;
 pub use index::REF_NAME;
 pub use mounts::{HeldMount, Hold};
 pub use partial::PartialBlob;
-pub use prune::Pruned;
+pub use prune::{Alone, Pruned};
 pub use remove::remove_tree;
 pub use verify::VerifiedReader;
 pub use workspace::TempDir;
@@ -163,13 +165,13 @@ impl Store {
         self.root.join("indexes")
     }
 
-    /// Where `fetch` keeps what it knows of downloads. [`prune`](Self::prune) empties it of what
+    /// Where `fetch` keeps what it knows of downloads. [`Alone::prune`] empties it of what
     /// speaks of blobs that are gone.
     pub fn downloads_dir(&self) -> PathBuf {
         self.root.join("downloads")
     }
 
-    /// Where `fetch` keeps git repositories. [`prune`](Self::prune) empties it.
+    /// Where `fetch` keeps git repositories. [`Alone::prune`] empties it.
     pub fn git_dir(&self) -> PathBuf {
         self.root.join("git")
     }
@@ -425,14 +427,17 @@ mod tests {
         wait_for(&mut child, "at work");
         let mut store = Store::open(root.path()).expect("the same store");
         assert_eq!(owners(root.path()), 2);
-        assert!(matches!(store.prune(), Err(StoreError::InUse(_))));
+        assert!(matches!(store.alone(), Err(StoreError::InUse(_))));
 
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
         let second = Store::open(root.path()).expect("the same store");
         assert_eq!(owners(root.path()), 2, "the two open stores of this process");
         drop(second);
-        assert_eq!(store.prune().expect("nobody else"), Pruned::default());
+        assert_eq!(
+            store.alone().and_then(|alone| alone.prune()).expect("nobody else"),
+            Pruned::default()
+        );
         drop(store);
         assert_eq!(owners(root.path()), 0);
         let blobs = fs::read_dir(root.path().join("blobs/sha256")).expect("readable");

@@ -1,4 +1,4 @@
-//! Removing blobs that nothing needs.
+//! Removing what nothing needs: blobs, and whatever can be made again.
 //!
 //! What is needed: every blob that `index.json` leads to, and every blob that a cache record
 //! mentions. The store does not know what cache records look like. It takes every text
@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Read as _},
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,7 +27,7 @@ const DEPTH_LIMIT: usize = 8;
 /// A cache record is a few kilobytes.
 const RECORD_LIMIT: u64 = 1 << 20;
 
-/// What [`Store::prune`] removed.
+/// What [`Alone::prune`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// How many blobs.
@@ -35,27 +36,39 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+/// A store that nobody else has open, until this is dropped.
+#[derive(Debug)]
+pub struct Alone<'a>(&'a mut Store);
+
+impl Deref for Alone<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        self.0
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // From an exclusive lock to a shared one: there is nobody to wait for, and if it fails all
+        // the same, the lock stays exclusive, which only makes others wait for our end.
+        let _ = self.0.workspace.in_use.lock_shared();
+    }
+}
+
 impl Store {
-    /// Removes every blob that no tag and no cache record leads to, and what is known of its
-    /// origins; and all indexes of layers, which are made again where they are needed.
+    /// Locks everybody else out.
     ///
-    /// A build holds blobs that nothing leads to yet. So this works only while nobody else has the
-    /// store open: no other process, and in this process no clone of the store, no writer and no
-    /// temporary directory. Processes that come meanwhile wait in [`Store::open`].
+    /// A build holds blobs that nothing leads to yet, and snapshots. So this works only while nobody
+    /// else has the store open: no other process, and in this process no clone of the store, no
+    /// writer and no temporary directory. Processes that come meanwhile wait in [`Store::open`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] if somebody else has it open. Also fails, before anything is removed,
-    /// if `index.json` or a cache record cannot be read.
-    pub fn prune(&mut self) -> Result<Pruned, StoreError> {
+    /// [`StoreError::InUse`] if somebody else has it open.
+    pub fn alone(&mut self) -> Result<Alone<'_>, StoreError> {
         self.lock_out_others()?;
-        let pruned = self.needed().and_then(|needed| self.remove_all_but(&needed));
-        // From an exclusive lock to a shared one: there is nobody to wait for.
-        self.workspace
-            .in_use
-            .lock_shared()
-            .map_err(|source| StoreError::io("lock", self.root(), source))?;
-        pruned
+        Ok(Alone(self))
     }
 
     fn lock_out_others(&mut self) -> Result<(), StoreError> {
@@ -74,6 +87,28 @@ impl Store {
             }
             Err(fs::TryLockError::Error(source)) => Err(StoreError::io("lock", &root, source)),
         }
+    }
+}
+
+impl Alone<'_> {
+    /// Removes every blob that no tag and no cache record leads to, and what is known of its
+    /// origins; and all indexes of layers, which are made again where they are needed.
+    ///
+    /// # Errors
+    ///
+    /// Fails, before anything is removed, if `index.json` or a cache record cannot be read.
+    pub fn prune(&self) -> Result<Pruned, StoreError> {
+        self.remove_all_but(&self.needed()?)
+    }
+
+    /// Removes the directories of cache mounts, with all that builds keep in them; says how many bytes
+    /// of files that was.
+    ///
+    /// # Errors
+    ///
+    /// Fails at the first that cannot be removed.
+    pub fn remove_mounts(&self) -> Result<u64, StoreError> {
+        self.empty(&self.root().join("mounts"))
     }
 
     fn needed(&self) -> Result<BTreeSet<Digest>, StoreError> {
@@ -135,7 +170,8 @@ impl Store {
                 fs::remove_file(&path).map_err(|source| StoreError::io("remove", path, source))?;
             }
         }
-        self.remove_repositories(&mut pruned)?;
+        // Nothing but speed depends on what was fetched of git repositories.
+        pruned.bytes += self.empty(&self.git_dir())?;
         // Nobody else has the store open, so nobody is fetching or sending these.
         for directory in [self.partials(), self.uploads()] {
             remove_quietly(&directory);
@@ -143,18 +179,29 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Nothing but speed depends on what was fetched of git repositories.
-    fn remove_repositories(&self, pruned: &mut Pruned) -> Result<(), StoreError> {
-        let directory = self.git_dir();
-        for entry in walkdir::WalkDir::new(&directory).into_iter().flatten() {
-            let size = entry.metadata().map_or(0, |metadata| metadata.len());
-            pruned.bytes += if entry.file_type().is_file() { size } else { 0 };
+    /// Removes all that is in a directory of the store; says how many bytes of files that was.
+    fn empty(&self, directory: &Path) -> Result<u64, StoreError> {
+        let failed = |source| StoreError::io("remove", directory, source);
+        let mut bytes = 0;
+        for entry in fs::read_dir(directory).map_err(failed)? {
+            bytes += self.remove(&entry.map_err(failed)?.path())?;
         }
-        let failed = |source| StoreError::io("remove", &directory, source);
-        for entry in fs::read_dir(&directory).map_err(failed)? {
-            remove_tree(&entry.map_err(failed)?.path())?;
-        }
-        Ok(())
+        Ok(bytes)
+    }
+
+    /// Removes a directory below the store's root, of any depth and with any modes; says how many
+    /// bytes of files it had.
+    ///
+    /// # Errors
+    ///
+    /// Fails at the first thing in it that cannot be removed.
+    pub fn remove(&self, directory: &Path) -> Result<u64, StoreError> {
+        debug_assert!(directory.starts_with(self.root()), "{}", directory.display());
+        let files = walkdir::WalkDir::new(directory).into_iter().flatten();
+        let files = files.filter(|entry| entry.file_type().is_file());
+        let bytes = files.map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum();
+        remove_tree(directory)?;
+        Ok(bytes)
     }
 }
 
@@ -216,7 +263,7 @@ mod tests {
         store.record_origin(&garbage.digest, &name).expect("space");
         store.record_origin(&layer.digest, &name).expect("space");
 
-        let pruned = store.prune().expect("nobody else");
+        let pruned = store.alone().and_then(|alone| alone.prune()).expect("nobody else");
         assert_eq!(pruned, Pruned { blobs: 1, bytes: 7 });
         assert!(!store.contains(&garbage.digest));
         for kept in [&config, &layer, &cached, &image, &index] {
@@ -225,7 +272,7 @@ mod tests {
         assert_eq!(store.origins(&[garbage.digest, layer.digest]).len(), 1);
 
         store.untag(&name).expect("it was tagged");
-        assert_eq!(store.prune().expect("nobody else").blobs, 4);
+        assert_eq!(store.alone().and_then(|alone| alone.prune()).expect("nobody else").blobs, 4);
         assert!(store.has(&cached));
     }
 
@@ -245,7 +292,10 @@ mod tests {
         fs::create_dir_all(store.git_dir().join("x/objects")).expect("writable");
         fs::write(store.git_dir().join("x/objects/pack"), "12345").expect("writable");
 
-        assert_eq!(store.prune().expect("nobody else"), Pruned { blobs: 1, bytes: 9 });
+        assert_eq!(
+            store.alone().and_then(|alone| alone.prune()).expect("nobody else"),
+            Pruned { blobs: 1, bytes: 9 }
+        );
         let names = |path: PathBuf| fs::read_dir(path).expect("there").count();
         assert_eq!((names(store.downloads_dir()), names(store.git_dir())), (1, 0));
         assert!(store.downloads_dir().join("a").exists());
@@ -256,15 +306,15 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let mut store = Store::open(root.path()).expect("a new store");
         let other = Store::open(root.path()).expect("the same store");
-        assert!(matches!(store.prune(), Err(StoreError::InUse(_))), "another opened it");
+        assert!(matches!(store.alone(), Err(StoreError::InUse(_))), "another opened it");
         drop(other);
         let clone = store.clone();
-        assert!(matches!(store.prune(), Err(StoreError::InUse(_))), "a clone");
+        assert!(matches!(store.alone(), Err(StoreError::InUse(_))), "a clone");
         drop(clone);
         let writer = store.writer().expect("a writer");
-        assert!(matches!(store.prune(), Err(StoreError::InUse(_))), "a writer");
+        assert!(matches!(store.alone(), Err(StoreError::InUse(_))), "a writer");
         drop(writer);
-        store.prune().expect("nobody else");
+        store.alone().expect("nobody else");
     }
 
     #[test]
@@ -273,7 +323,8 @@ mod tests {
         let mut store = Store::open(root.path()).expect("a new store");
         let blob = store.put(b"x", MediaType::OciConfig).expect("space");
         fs::write(root.path().join("index.json"), "{").expect("writable");
-        assert!(matches!(store.prune(), Err(StoreError::Index { .. })));
-        assert!(store.has(&blob));
+        let alone = store.alone().expect("nobody else");
+        assert!(matches!(alone.prune(), Err(StoreError::Index { .. })));
+        assert!(alone.has(&blob));
     }
 }

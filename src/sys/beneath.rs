@@ -96,6 +96,19 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
+/// A name that nothing has in an open directory, as long as nobody else makes one.
+pub(crate) fn free_name(directory: impl AsFd) -> io::Result<Vec<u8>> {
+    for number in 0_u64.. {
+        let name = format!(".coracle-{number}");
+        match rustix::fs::statat(&directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(name.into_bytes()),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::EXIST.into())
+}
+
 /// Whether `name` is gone now; `false` if it is a directory.
 fn remove_file(parent: impl AsFd, name: &[u8]) -> io::Result<bool> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {

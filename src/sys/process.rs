@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
+use std::time::Instant;
 
 use rustix::process::Pid;
 
@@ -138,6 +139,14 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 pub(crate) fn poll<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
 ) -> io::Result<[bool; N]> {
+    poll_until(descriptors, None)
+}
+
+/// The same, but not beyond `deadline`: then it says that none of them can.
+pub(crate) fn poll_until<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    deadline: Option<Instant>,
+) -> io::Result<[bool; N]> {
     // The kernel skips negative numbers.
     let mut polled = descriptors.map(|descriptor| libc::pollfd {
         fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
@@ -145,8 +154,13 @@ pub(crate) fn poll<const N: usize>(
         revents: 0,
     });
     loop {
+        let milliseconds = deadline.map_or(-1, |deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up, so that nobody comes back a moment before the deadline.
+            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
         // SAFETY: `polled` is an array of N elements that outlives the call.
-        let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, -1) };
+        let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
         if result >= 0 {
             return Ok(polled.map(|polled| polled.revents != 0));
         }
@@ -165,5 +179,23 @@ pub(crate) fn fork_with(work: impl FnOnce() -> i32) -> io::Result<Pid> {
             let code = work();
             exit_now(code)
         }
+    }
+}
+
+/// Promises that neither this process nor what it executes will gain privileges from programs that are
+/// setuid or have capabilities. Whoever has none may then filter system calls and restrict itself.
+pub(crate) fn set_no_new_privileges() -> io::Result<()> {
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// Like [`fork_with`], but in a test, which has other threads: `work` must not wait for a lock that
+/// one of them may hold.
+#[cfg(test)]
+pub(crate) fn fork_in_test(work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: the allocator's locks survive a fork in glibc and musl, and `work` takes no others.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => exit_now(work()),
+        pid => Ok(Pid::from_raw(pid).expect("fork returns a process number")),
     }
 }

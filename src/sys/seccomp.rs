@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "rustix has no seccomp(2)")]
 
 use std::io;
+use std::marker::PhantomData;
 
 /// One instruction of classic BPF: the kernel's `struct sock_filter`.
 #[repr(C)]
@@ -25,9 +26,18 @@ pub(crate) struct Instruction {
 
 /// The kernel's `struct sock_fprog`.
 #[repr(C)]
-struct Program {
+pub(crate) struct Program<'a> {
     length: u16,
     instructions: *const Instruction,
+    filter: PhantomData<&'a [Instruction]>,
+}
+
+impl<'a> Program<'a> {
+    /// Points to `filter`, for the kernel to copy.
+    pub(crate) fn new(filter: &'a [Instruction]) -> io::Result<Self> {
+        let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Self { length, instructions: filter.as_ptr(), filter: PhantomData })
+    }
 }
 
 /// Filters every later system call of this thread and of what it starts by `filter`.
@@ -37,10 +47,9 @@ struct Program {
 /// `EACCES` without `CAP_SYS_ADMIN` in the user namespace; `EINVAL` if the kernel has no filters
 /// or the program is not well-formed.
 pub(crate) fn install(filter: &[Instruction]) -> io::Result<()> {
-    let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = Program { length, instructions: filter.as_ptr() };
-    // SAFETY: `program` has the kernel's layout and points to `length` instructions, which live
-    // until the call returns; the kernel copies and verifies them.
+    let program = Program::new(filter)?;
+    // SAFETY: `program` has the kernel's layout and points to the instructions of `filter`, which
+    // live until the call returns; the kernel copies and verifies them.
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
     };

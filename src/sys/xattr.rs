@@ -29,10 +29,37 @@ pub(crate) fn list(directory: impl AsFd, path: &Path) -> io::Result<Vec<Vec<u8>>
         Err(Errno::OPNOTSUPP) => Vec::new(),
         Err(errno) => return Err(errno.into()),
     };
+    Ok(split(&bytes))
+}
+
+/// The names of the attributes of an open file, sorted. None where attributes are not supported.
+pub(crate) fn list_of(file: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
+    match read(|buffer| rustix::fs::flistxattr(&file, buffer)) {
+        Ok(bytes) => Ok(split(&bytes)),
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The value of an attribute of an open file; `None` if it lacks it.
+pub(crate) fn get_of(file: impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    match read(|buffer| rustix::fs::fgetxattr(&file, name, buffer)) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sets an attribute of an open file, replacing what it was.
+pub(crate) fn set_of(file: impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())?)
+}
+
+fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
     let names = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     let mut names: Vec<_> = names.map(<[u8]>::to_vec).collect();
     names.sort_unstable();
-    Ok(names)
+    names
 }
 
 /// The value of an attribute; `None` if the file lacks it.

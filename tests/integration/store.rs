@@ -122,3 +122,37 @@ fn two_builds_share_one_store() {
     let list = coracle.run(&["images"]).ok().stdout;
     assert!(list.contains("team/one") && list.contains("team/two"), "{list}");
 }
+
+#[test]
+fn prune_frees_what_no_image_and_no_cached_step_needs() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let coracle = require!(Coracle::new());
+    build(&coracle, &registry, "team/app:1");
+    build(&coracle, &registry, "team/kept:1");
+    let snapshots = || {
+        let kinds = std::fs::read_dir(coracle.store().join("snapshots")).expect("a store");
+        kinds
+            .map(|kind| std::fs::read_dir(kind.expect("readable").path()).expect("there").count())
+            .sum::<usize>()
+    };
+    assert_eq!(snapshots(), 4, "two of the base, one of each step");
+    coracle.run(&["rmi", "team/app:1"]).ok();
+    let output = coracle.run(&["prune"]).ok();
+    assert!(output.stdout.contains("freed"), "{output}");
+    assert_eq!(snapshots(), 3, "the removed image's own is gone");
+    // Its step is still cached, so nothing runs.
+    let context = Scratch::new();
+    context.write("Dockerfile", "FROM busybox\nRUN echo team/app:1 > /name\n");
+    let image = coracle.build(context.path(), &registry.as_docker_hub(), &[]);
+    assert_eq!(image.top()["name"].content, b"team/app:1\n");
+
+    let output = coracle.run(&["prune", "--cache"]).ok();
+    assert!(output.stdout.contains("cache     2 steps forgotten"), "{output}");
+    let ran = coracle.run(&["run", "team/kept:1", "cat", "/name"]).ok();
+    assert_eq!(ran.stdout, "team/kept:1\n", "an image that has a name stays whole");
+    coracle.run(&["rmi", "team/kept:1"]).ok();
+    coracle.run(&["prune", "--unused-for", "1d"]).ok();
+    assert_eq!(snapshots(), 0);
+    coracle.run(&["prune", "--unused-for", "soon"]).fails(2, &["36h"]);
+}

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::layer::apply::Applier;
 use crate::layer::apply::parents::{Place, Standing};
 use crate::layer::owners::{HELD, Owners, Record, STAND_INS, STAT, is_internal, real_mode};
-use crate::layer::{Content, Entry, Kind, LayerError, Node};
+use crate::layer::{Content, Entry, Kind, LayerError, Node, marks};
 use crate::oci::{ImagePath, Timestamp};
 use crate::sys::xattr;
 
@@ -179,11 +179,8 @@ impl Applier<'_> {
         match self.standing(&place.path)? {
             Standing::Directory => self.make_opaque(&place.path),
             Standing::Whiteout | Standing::Other(_) => Ok(()),
-            Standing::Nothing => {
-                let (name, kind) = (&place.name[..], FileType::CharacterDevice);
-                rustix::fs::mknodat(&place.parent, name, kind, Mode::empty(), 0)
-                    .map_err(LayerError::file("create a whiteout for", &place.path))
-            }
+            Standing::Nothing => marks::hide(&place.parent, &place.name, self.format)
+                .map_err(LayerError::file("create a whiteout for", &place.path)),
         }
     }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::layer::apply::Applier;
 use crate::layer::stored::is_whiteout_device;
-use crate::layer::{Kind, LayerError, Node};
+use crate::layer::{Kind, LayerError, Node, marks};
 use crate::oci::{ImagePath, Timestamp};
 use crate::sys::{beneath, xattr};
 
@@ -188,7 +188,7 @@ impl Applier<'_> {
         if path.is_root() {
             return Ok(());
         }
-        xattr::set(&self.root, path.relative(), self.format.opaque(), b"y")
+        xattr::set(&self.root, path.relative(), self.format.opaque(), marks::OPAQUE)
             .map_err(LayerError::file("mark as opaque", path))
     }
 

@@ -9,17 +9,15 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::namespaces::root::Root;
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
-use crate::sandbox::step;
+use crate::sandbox::{limits, step};
+use crate::sys::landlock::keep_to_oneself;
 use crate::sys::namespace::loopback_up;
 use crate::sys::process::fork_with;
-
-/// As many open files as Docker gives.
-const OPEN_FILES: u64 = 1 << 20;
 
 /// Runs the order and reports on `reports`. Returns this process's exit code.
 pub(in crate::sandbox) fn main(order: &Order, reports: &File) -> i32 {
@@ -37,7 +35,7 @@ fn run(order: &Order, reports: &File) -> Result<Outcome, Failure> {
         loopback_up().to("bring up the loopback interface")?;
     }
     rustix::system::sethostname(order.spec.hostname.as_bytes()).to("set the host name")?;
-    set_limits().to("set the resource limits")?;
+    limits::set_usual().to("set the resource limits")?;
     let mut root = Root::build(order)?;
     // If the parent died before it was tied to, nobody reads this, and sending it fails.
     let made = std::mem::take(&mut root.made);
@@ -46,6 +44,10 @@ fn run(order: &Order, reports: &File) -> Result<Outcome, Failure> {
     step::make_directory(&order.spec.cwd)?;
     prepare_streams(order).to("prepare the standard streams")?;
 
+    if !order.spec.insecure {
+        // The network may be the machine's, and with it such sockets.
+        keep_to_oneself().to("keep the step from abstract sockets outside")?;
+    }
     let (failure, failed) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).to("open a pipe")?;
     let command = fork_with(|| step::main(order, &failed)).to("start the command's process")?;
     drop(failed);
@@ -57,16 +59,6 @@ fn run(order: &Order, reports: &File) -> Result<Outcome, Failure> {
         (None, None, Some(signal)) => Outcome::Signaled(signal),
         (None, None, None) => Outcome::Lost,
     })
-}
-
-/// Many open files, and no memory dumps that would end up in the layer.
-fn set_limits() -> io::Result<()> {
-    let files = rustix::process::getrlimit(Resource::Nofile);
-    let most = files.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
-    let files = Rlimit { current: Some(most), maximum: Some(most) };
-    rustix::process::setrlimit(Resource::Nofile, files)?;
-    let dumps = rustix::process::getrlimit(Resource::Core);
-    Ok(rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), ..dumps })?)
 }
 
 /// Empty input if the command has none, and output that the command's user may open again as

@@ -10,8 +10,9 @@ pub(super) mod filesystem;
 mod init;
 mod kernel;
 mod memory;
-mod overlay;
+pub(super) mod overlay;
 mod root;
+mod trial;
 
 use std::fs::File;
 use std::io;
@@ -26,6 +27,8 @@ use crate::sandbox::mountpoint;
 use crate::sandbox::protocol::{Message, Order, Outcome, receive};
 use crate::sys::namespace::unshare;
 use crate::sys::process::{Fork, exit_now, fork, poll};
+
+pub(super) use trial::can_stack;
 
 /// Carries out the order; `orders` closing means that the sandbox is to end.
 pub(super) fn serve(order: &Order, orders: File) -> Result<Outcome, Failure> {
