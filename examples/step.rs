@@ -66,7 +66,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     (spec.user, spec.host_network, spec.binds, spec.cwd) = (user, network, binds, cwd);
     spec.interactive = true;
     let place = directory_beside(&tree)?;
-    let wish = Wish { isolation: Some(isolation), at_least: None };
+    let wish = Wish { isolation: Some(isolation), ..Wish::default() };
     let sandbox = enter(wish, &place);
     std::fs::remove_dir_all(&place)?;
     let sandbox = sandbox?;

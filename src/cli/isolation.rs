@@ -22,6 +22,10 @@ pub(crate) struct IsolationArguments {
     /// chroot, then emulate.
     #[arg(long, global = true, value_name = "namespaces|chroot|emulate")]
     pub(crate) min_isolation: Option<Isolation>,
+    /// Allow `chroot` where the kernel has no Landlock: nothing then keeps commands from what root of
+    /// this container may do.
+    #[arg(long, global = true)]
+    pub(crate) insecure_isolation: bool,
 }
 
 impl IsolationArguments {
@@ -32,7 +36,8 @@ impl IsolationArguments {
             IsolationChoice::Only(isolation) => Some(isolation),
             IsolationChoice::None => return None,
         };
-        Some(Wish { isolation, at_least: self.min_isolation })
+        let insecure = self.insecure_isolation;
+        Some(Wish { isolation, at_least: self.min_isolation, insecure })
     }
 }
 

@@ -98,6 +98,11 @@ pub(super) fn not_root() -> Lack {
     Lack { technique: Technique::Chroot, errno: None, reason, remedies }
 }
 
+/// The way to `chroot` without Landlock.
+pub(super) fn without_wall() -> Remedy {
+    remedy(At::Coracle, ["--insecure-isolation, if every step is trusted like coracle itself"])
+}
+
 fn refused(refusal: Refusal) -> (String, Vec<Remedy>) {
     let remedies = match refusal {
         Refusal::Limit => {
@@ -255,7 +260,8 @@ fn plain(probe: &Probe, technique: Technique, errno: i32) -> (String, Vec<Remedy
         (Technique::OpenInRoot, libc::ENOSYS) => kernel("5.6", "openat2"),
         (Technique::OpenInRoot, _) => words("openat2 is refused here", unconfined()),
         (Technique::UserAttributes, _) => words(
-            "the store's file system has no extended attributes, so owners are kept in a table",
+            "the store's file system has no extended attributes (user.*), in which the owners of files \
+             are recorded",
             volume(),
         ),
         (Technique::RunFromStore, libc::EACCES | libc::EPERM) => {

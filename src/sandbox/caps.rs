@@ -13,8 +13,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
-/// What root may do in a step.
-pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
+/// What root may do in a step of Docker's.
+pub(super) const DOCKERS: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
@@ -29,13 +29,18 @@ pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SETFCAP);
 
-/// Takes all other capabilities from whatever this process will ever execute.
-pub(super) fn limit() -> io::Result<()> {
+/// What root may do in a step.
+pub(super) fn kept(insecure: bool) -> CapabilitySet {
+    if insecure { CapabilitySet::all() } else { DOCKERS }
+}
+
+/// Takes all capabilities but `kept` from whatever this process will ever execute.
+pub(super) fn limit(kept: CapabilitySet) -> io::Result<()> {
     for number in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << number);
         // The first number that the kernel does not know ends the list.
         let Ok(has) = capability_is_in_bounding_set(one) else { break };
-        if has && !KEPT.contains(one) {
+        if has && !kept.contains(one) {
             remove_capability_from_bounding_set(one)?;
         }
     }
@@ -43,19 +48,16 @@ pub(super) fn limit() -> io::Result<()> {
 }
 
 /// The sets that a process of the user `uid` starts with.
-pub(super) fn of_user(uid: u32, insecure: bool) -> CapabilitySets {
-    let held = match (uid, insecure) {
-        (0, true) => CapabilitySet::all(),
-        (0, false) => KEPT,
-        _ => CapabilitySet::empty(),
-    };
+fn of_user(uid: u32, kept: CapabilitySet) -> CapabilitySets {
+    let held = if uid == 0 { kept } else { CapabilitySet::empty() };
     CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() }
 }
 
-/// Gives this process the capabilities of the user `uid`, out of those it holds.
-pub(super) fn apply(uid: u32, insecure: bool) -> io::Result<()> {
+/// Gives this process the capabilities of the user `uid`, who as root may have `kept`, out of those
+/// it holds.
+pub(super) fn apply(uid: u32, kept: CapabilitySet) -> io::Result<()> {
     let held = rustix::thread::capabilities(None)?.permitted;
-    let sets = of_user(uid, insecure);
+    let sets = of_user(uid, kept);
     // In a surrounding container some of them may be gone already.
     let sets = CapabilitySets {
         effective: sets.effective & held,
@@ -71,14 +73,14 @@ mod tests {
 
     #[test]
     fn root_has_dockers_fourteen() {
-        assert_eq!(KEPT.bits(), 0xa804_25fb);
-        assert_eq!(of_user(0, false).effective, KEPT);
-        assert!(of_user(0, false).inheritable.is_empty());
+        assert_eq!(DOCKERS.bits(), 0xa804_25fb);
+        assert_eq!(of_user(0, kept(false)).effective, DOCKERS);
+        assert!(of_user(0, kept(false)).inheritable.is_empty());
     }
 
     #[test]
     fn a104_an_ordinary_user_has_none() {
-        assert!(of_user(1000, false).permitted.is_empty());
-        assert!(of_user(1000, true).effective.is_empty());
+        assert!(of_user(1000, kept(false)).permitted.is_empty());
+        assert!(of_user(1000, kept(true)).effective.is_empty());
     }
 }

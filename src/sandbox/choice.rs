@@ -13,6 +13,9 @@ pub struct Wish {
     pub isolation: Option<Isolation>,
     /// No weaker way than this (`--min-isolation`).
     pub at_least: Option<Isolation>,
+    /// `chroot` even where this kernel has no Landlock, which alone keeps root in there
+    /// (`--insecure-isolation`).
+    pub insecure: bool,
 }
 
 impl Wish {
@@ -98,8 +101,13 @@ impl Rung {
                 Technique::Notify,
                 Technique::Trace,
                 Technique::OpenInRoot,
+                Technique::UserAttributes,
                 Technique::RunFromStore,
             ]),
+        }
+        // Where the owners of files are recorded.
+        if self == Self::OneId {
+            needs.push(Technique::UserAttributes);
         }
         needs
     }
@@ -115,7 +123,7 @@ impl Rung {
                 &[Technique::OverlayUser, Technique::FreshProc, Technique::NetworkNamespace]
             }
             Self::Chroot => &[Technique::Mknod],
-            Self::Emulate => &[Technique::Landlock, Technique::UserAttributes],
+            Self::Emulate => &[Technique::Landlock],
         }
     }
 }
@@ -158,6 +166,10 @@ pub fn judge(probe: &Probe, rung: Rung) -> Judgement {
         }
         Rung::ManyIds if ids(probe) == Some(1) => lacks.push(advice::given_one_id()),
         Rung::Chroot if probe.uid != 0 => lacks = vec![advice::not_root()],
+        Rung::Chroot => {
+            let walls = lacks.iter_mut().filter(|lack| lack.technique == Technique::Landlock);
+            walls.for_each(|lack| lack.remedies.push(advice::without_wall()));
+        }
         _ => {}
     }
     let mut misses = lacking(rung.uses(probe));
@@ -192,7 +204,10 @@ pub fn choose(probe: &Probe, wish: Wish) -> Result<Choice, NoIsolation> {
     let candidates = wish.candidates();
     let mut better = Vec::new();
     for rung in Rung::ALL.into_iter().filter(|it| candidates.contains(&it.isolation())) {
-        let judgement = judge(probe, rung);
+        let mut judgement = judge(probe, rung);
+        if wish.insecure && rung == Rung::Chroot {
+            judgement.lacks.retain(|lack| lack.technique != Technique::Landlock);
+        }
         if judgement.lacks.is_empty() {
             return Ok(Choice { rung, better });
         }
@@ -343,6 +358,12 @@ mod tests {
         // A store on a container's own root: slower, and as well kept.
         let on_overlay = [(Technique::OverlayUser, libc::EINVAL)];
         check(&user(&on_overlay, &[]), Rung::ManyIds, Identity::Range(65_537));
+        // A store without extended attributes has no place to record owners in.
+        let no_attributes = [(Technique::UserAttributes, libc::EOPNOTSUPP)];
+        check(&user(&no_attributes, &[]), Rung::ManyIds, Identity::Range(65_537));
+        let one = user(&[no_attributes[0], (Technique::LentIds, EPERM)], &[]);
+        let none = choose(&one, Wish::default()).expect_err("no way");
+        assert_eq!(none.judgements[1].lacks[0].technique, Technique::UserAttributes);
         // Namespaces of one id, in which nothing more can be made.
         let one = Probe { own_ids: 1, is_first_namespace: false, ..place(0, &[], &[]) };
         check(&one, Rung::OneId, Identity::Single);
@@ -374,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_wish_is_kept_or_refused_with_the_reason() {
-        let wish = |isolation, at_least| Wish { isolation, at_least };
+        let wish = |isolation, at_least| Wish { isolation, at_least, insecure: false };
         let forced = |it| choose(&root_pod(), wish(Some(it), None)).map(|choice| choice.rung);
         assert_eq!(forced(Isolation::Emulate), Ok(Rung::Emulate));
         assert_eq!(forced(Isolation::Chroot), Ok(Rung::Chroot));
@@ -393,6 +414,18 @@ mod tests {
         let both = wish(Some(Isolation::Emulate), Some(Isolation::Chroot));
         let none = choose(&root_pod(), both).expect_err("refused").to_string();
         assert!(none.contains("is weaker than"), "{none}");
+    }
+
+    #[test]
+    fn chroot_without_a_wall_is_for_those_who_ask_for_it() {
+        let mut probe = root_pod();
+        let missing = Verdict::Refused { errno: libc::ENOSYS, said: None };
+        probe.verdicts.insert(Technique::Landlock, missing);
+        check(&probe, Rung::Emulate, Identity::Emulated);
+        let lack = &judge(&probe, Rung::Chroot).lacks[0];
+        assert!(lack.remedies.iter().any(|it| it.lines[0].contains("--insecure-isolation")));
+        let wish = Wish { insecure: true, ..Wish::default() };
+        assert_eq!(choose(&probe, wish).map(|choice| choice.rung), Ok(Rung::Chroot));
     }
 
     #[test]

@@ -65,9 +65,12 @@ pub fn enter(wish: Wish, place: &Path) -> Result<Sandbox, EnterError> {
                 enter_user_namespace(probe.uid, name.as_deref()).map_err(EnterError::Map)?;
             Sandbox::here(Some(name.unwrap_or_else(|| format!("uid {}", probe.uid))), why_one)
         }
+        Isolation::Chroot if !probe.works(Technique::Landlock) => {
+            Sandbox::without_namespaces(Isolation::Chroot).even_without_wall()
+        }
         isolation => Sandbox::without_namespaces(isolation),
     };
-    Ok(sandbox.instead_of(&choice.better))
+    Ok(sandbox.knowing(&probe, &choice.better))
 }
 
 /// Enters a user namespace with as many ids as can be had; says why if it is one.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -10,9 +9,9 @@ use crate::layer::{OverlayFormat, Owners};
 use crate::sandbox::cgroup::Delegated;
 use crate::sandbox::choice::Judgement;
 use crate::sandbox::idmap::IdMap;
-use crate::sandbox::probe::Probe;
+use crate::sandbox::probe::{Probe, Technique};
 use crate::sandbox::program::Program;
-use crate::sandbox::{Isolation, SandboxError, Style, namespaces};
+use crate::sandbox::{Isolation, SandboxError, Style};
 
 /// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
@@ -149,11 +148,14 @@ pub struct Sandbox {
     may_set_groups: bool,
     of: Option<String>,
     why_one: Option<OneId>,
+    /// Whether overlayfs can keep changes where the store is.
+    can_stack: bool,
     /// The stronger ways that do not work here, and why.
     passed_over: Vec<(Isolation, String)>,
     was_mentioned: Arc<AtomicBool>,
     /// Found out when it is first needed.
     control_groups: Arc<OnceLock<Option<Delegated>>>,
+    without_wall: bool,
     program: Arc<Program>,
 }
 
@@ -178,9 +180,11 @@ impl Sandbox {
             may_set_groups,
             of,
             why_one: why_one.or(given),
+            can_stack: false,
             passed_over: Vec::new(),
             was_mentioned: Arc::default(),
             control_groups: Arc::default(),
+            without_wall: false,
             program: Arc::default(),
         }
     }
@@ -197,8 +201,11 @@ impl Sandbox {
         Self { isolation, identity, uids, gids, why_one: None, ..here }
     }
 
-    /// The same, for want of something better.
-    pub(super) fn instead_of(mut self, better: &[Judgement]) -> Self {
+    /// The same, with what a probe has found, and for want of something better.
+    pub(super) fn knowing(mut self, probe: &Probe, better: &[Judgement]) -> Self {
+        let marks = self.has_trusted_marks();
+        self.can_stack =
+            probe.works(if marks { Technique::OverlayTrusted } else { Technique::OverlayUser });
         let stronger = better.iter().filter(|it| it.rung.isolation() > self.isolation);
         for judgement in stronger {
             let isolation = judgement.rung.isolation();
@@ -209,6 +216,15 @@ impl Sandbox {
             }
         }
         self
+    }
+
+    /// Lets steps run in `chroot` where this kernel has no Landlock, which alone keeps root in there.
+    pub(super) fn even_without_wall(self) -> Self {
+        Self { without_wall: true, ..self }
+    }
+
+    pub(super) fn may_lack_wall(&self) -> bool {
+        self.without_wall
     }
 
     /// How a step is kept in its root file system.
@@ -234,14 +250,10 @@ impl Sandbox {
         if self.has_trusted_marks() { OverlayFormat::Trusted } else { OverlayFormat::User }
     }
 
-    /// In what shape snapshots must give root file systems to this sandbox, where what steps change
-    /// is kept below `directory`. That is tried where it depends on the file system, so ask while this
-    /// process has one thread.
-    pub fn style(&self, directory: &Path) -> Style {
+    /// In what shape snapshots must give root file systems to this sandbox.
+    pub fn style(&self) -> Style {
         match self.isolation {
-            Isolation::Namespaces if namespaces::can_stack(directory, self.has_trusted_marks()) => {
-                Style::Overlay
-            }
+            Isolation::Namespaces if self.can_stack => Style::Overlay,
             Isolation::Namespaces | Isolation::Chroot => Style::Directory,
             Isolation::Emulate => Style::RecordedDirectory,
         }
@@ -270,6 +282,9 @@ impl Sandbox {
     /// One line for people: how steps are isolated, with which ids, and why not better.
     pub fn describe(&self) -> String {
         let mut text = format!("isolation: {}, {}", self.isolation, self.describe_ids());
+        if self.without_wall {
+            text.push_str(", with nothing that keeps root in there");
+        }
         for (isolation, why) in &self.passed_over {
             text.push_str(&format!("; not {isolation}: {why}"));
         }
@@ -350,9 +365,11 @@ mod tests {
             may_set_groups: true,
             of,
             why_one,
+            can_stack: true,
             passed_over: Vec::new(),
             was_mentioned: Arc::default(),
             control_groups: Arc::default(),
+            without_wall: false,
             program: Arc::default(),
         }
     }

@@ -34,6 +34,7 @@ mod refusal;
 mod run;
 mod seccomp;
 mod spec;
+mod start;
 mod step;
 mod style;
 mod syscalls;

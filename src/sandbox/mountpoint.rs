@@ -60,6 +60,31 @@ impl MountPoints {
 
     /// The place `target`, with links resolved inside the root; it is made if it is missing.
     pub(super) fn get(&mut self, target: &Path, shape: Shape) -> io::Result<OwnedFd> {
+        match self.walk(target, shape)?.behind.pop() {
+            Some((_, found)) => Ok(found),
+            None => self.root.try_clone(),
+        }
+    }
+
+    /// The same place, as a name in the directory around it, with its path.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for the root itself, which has nothing around it.
+    pub(super) fn place(&mut self, target: &Path, shape: Shape) -> io::Result<Place> {
+        let mut way = self.walk(target, shape)?;
+        let names = way.names();
+        let (name, _) = way.behind.pop().ok_or(io::ErrorKind::InvalidInput)?;
+        let around = match way.behind.pop() {
+            Some((_, around)) => around,
+            None => self.root.try_clone()?,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let around = openat(around, ".", flags, Mode::empty())?;
+        Ok(Place { around, name, path: [b"/", names.join(&b'/').as_slice()].concat() })
+    }
+
+    fn walk(&mut self, target: &Path, shape: Shape) -> io::Result<Way> {
         let mut way = Way::new(target.as_os_str().as_bytes());
         while let Some(name) = way.ahead.pop_front() {
             if name == b".." {
@@ -84,11 +109,19 @@ impl MountPoints {
                 way.behind.push((name, found));
             }
         }
-        match way.behind.pop() {
-            Some((_, found)) => Ok(found),
-            None => self.root.try_clone(),
-        }
+        Ok(way)
     }
+}
+
+/// Where something can be put in the place of what is there.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The directory.
+    pub(super) around: OwnedFd,
+    /// The name in it.
+    pub(super) name: Vec<u8>,
+    /// The path from the root, without links.
+    pub(super) path: Vec<u8>,
 }
 
 /// How far the search for a path has come.
@@ -142,7 +175,7 @@ fn make(parent: BorrowedFd<'_>, name: &[u8], shape: Shape) -> io::Result<()> {
 }
 
 /// Changes what is in `directory`, and puts its modification time back.
-fn keeping_times(
+pub(super) fn keeping_times(
     directory: BorrowedFd<'_>,
     change: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
 ) -> io::Result<()> {

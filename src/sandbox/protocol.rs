@@ -29,6 +29,8 @@ pub(super) struct Order {
     pub(super) may_set_groups: bool,
     /// The builder's process number.
     pub(super) builder: i32,
+    /// Whether a step may run with nothing but `chroot` between it and the builder.
+    pub(super) without_wall: bool,
 }
 
 /// What the first process inside has to say.

@@ -119,6 +119,7 @@ impl Sandbox {
             trusted_marks: self.has_trusted_marks(),
             may_set_groups: self.may_set_groups(),
             builder: rustix::process::getpid().as_raw_pid(),
+            without_wall: self.may_lack_wall(),
         };
         running.orders.as_ref().map_or(Ok(()), |orders| send(orders, &order))
     }

@@ -39,7 +39,9 @@ pub(super) enum Verdict {
     /// The supervisor is asked about paths that are absolute or begin at the working directory, but
     /// not about those that begin at a descriptor.
     AskOfPath,
-    /// The same for a call whose argument of this index may have the flag `AT_EMPTY_PATH`: then it
+    /// The supervisor is asked unless the argument of this index has the flag `AT_EMPTY_PATH`.
+    AskUnlessEmpty(u32),
+    /// The same as `AskOfPath` for a call whose argument of this index may have the flag `AT_EMPTY_PATH`: then it
     /// is about the descriptor itself.
     AskOfPathUnlessEmpty(u32),
 }
@@ -141,6 +143,7 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
         Verdict::AskClone => if_any_bit(0, NEW_NAMESPACES, EPERM, ASK),
         Verdict::AskUnlessZero(index) => if_any_bit(index, u32::MAX, ASK, ALLOW),
         Verdict::AskOfPath => unless_one_of(&[AT_FDCWD], ALLOW, ASK),
+        Verdict::AskUnlessEmpty(flags) => if_any_bit(flags, AT_EMPTY_PATH, ALLOW, ASK),
         Verdict::AskOfPathUnlessEmpty(flags) => {
             let mut code = vec![
                 plain(LOAD, argument_low(0)),

@@ -7,19 +7,27 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::process::{Gid, Uid};
+use rustix::thread::CapabilitySet;
 
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::protocol::{Order, Outcome};
-use crate::sandbox::{Spec, caps, limits, seccomp};
-use crate::sys;
+use crate::sandbox::{Spec, caps, limits};
 use crate::sys::process::{close_on_exec_from_3, execve, reset_signals};
 
 /// Where programs are looked for if the environment does not say.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What is taken from the command's process before it becomes the command.
+pub(super) struct Confinement<'a> {
+    /// The capabilities that it may keep, if it is root.
+    pub(super) kept: CapabilitySet,
+    /// Does the rest, as root still, in the working directory.
+    pub(super) confine: &'a dyn Fn() -> Result<(), Failure>,
+}
+
 /// Becomes the command; returns only if that failed, having said why on `failed`.
-pub(super) fn main(order: &Order, failed: &OwnedFd) -> i32 {
-    let outcome = match become_user(order) {
+pub(super) fn main(order: &Order, failed: &OwnedFd, confinement: &Confinement<'_>) -> i32 {
+    let outcome = match become_user(order, confinement) {
         Ok(()) => {
             let program = order.spec.args.first().cloned().unwrap_or_default();
             let errno = execute(&order.spec).raw_os_error().unwrap_or(libc::EINVAL);
@@ -27,10 +35,15 @@ pub(super) fn main(order: &Order, failed: &OwnedFd) -> i32 {
         }
         Err(failure) => Outcome::from(failure),
     };
-    if let (Ok(said), Ok(pipe)) = (serde_json::to_vec(&outcome), failed.try_clone()) {
+    tell(failed, &outcome);
+    127
+}
+
+/// Says on `failed` why the command does not begin.
+pub(super) fn tell(failed: &OwnedFd, outcome: &Outcome) {
+    if let (Ok(said), Ok(pipe)) = (serde_json::to_vec(outcome), failed.try_clone()) {
         let _ = File::from(pipe).write_all(&said);
     }
-    127
 }
 
 /// Makes the working directory, as root, if it is missing.
@@ -42,7 +55,7 @@ pub(super) fn make_directory(cwd: &str) -> Result<(), Failure> {
     std::fs::create_dir_all(&path).to(format!("make the working directory `{cwd}`"))
 }
 
-fn become_user(order: &Order) -> Result<(), Failure> {
+fn become_user(order: &Order, confinement: &Confinement<'_>) -> Result<(), Failure> {
     let user = &order.spec.user;
     // A session of its own, or `kill 0` would reach the process that watches.
     rustix::process::setsid().to("start a session")?;
@@ -50,12 +63,7 @@ fn become_user(order: &Order) -> Result<(), Failure> {
     close_on_exec_from_3().to("close the builder's files")?;
     rustix::process::chdir(Path::new("/").join(&order.spec.cwd))
         .to(format!("enter the working directory `{}`", order.spec.cwd))?;
-    let insecure = order.spec.insecure;
-    if !insecure {
-        caps::limit().to("limit the capabilities")?;
-        // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
-        sys::seccomp::install(&seccomp::filter(&[])).to("install the system call filter")?;
-    }
+    (confinement.confine)()?;
     // Before the user changes too: it takes `CAP_SYS_RESOURCE` to raise a limit.
     order.spec.limits.iter().try_for_each(limits::set)?;
     let gid = Gid::from_raw(user.gid);
@@ -68,7 +76,7 @@ fn become_user(order: &Order) -> Result<(), Failure> {
     rustix::thread::set_thread_res_gid(gid, gid, gid).to(format!("become group {}", user.gid))?;
     let uid = Uid::from_raw(user.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid).to(format!("become user {}", user.uid))?;
-    caps::apply(user.uid, insecure).to("give up capabilities")
+    caps::apply(user.uid, confinement.kept).to("give up capabilities")
 }
 
 /// Executes the command as `execvp` does, but without handing scripts to a shell.

@@ -150,6 +150,12 @@ const ALLOWED: &[(&str, u32, u32)] = &[
     ("write", 1, 64), ("writev", 20, 66),
 ];
 
+/// The names of all allowed calls of any architecture.
+#[cfg(test)]
+pub(super) fn allowed_names() -> impl Iterator<Item = &'static str> {
+    ALLOWED.iter().map(|row| row.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

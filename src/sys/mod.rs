@@ -4,6 +4,7 @@
 //! root descriptor ([`beneath`]), never joined as text.
 
 pub(crate) mod beneath;
+pub(crate) mod credentials;
 pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod namespace;

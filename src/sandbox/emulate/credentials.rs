@@ -119,7 +119,7 @@ pub(super) struct Credentials {
 impl Credentials {
     /// What a step starts with.
     pub(super) fn of_user(user: &User) -> Self {
-        let kept = caps::KEPT.bits();
+        let kept = caps::DOCKERS.bits();
         let held = if user.uid == 0 { kept } else { 0 };
         // With the main group among them, no program can shed it (CVE-2022-36109).
         let supplementary = [user.gid].into_iter().chain(user.groups.iter().copied()).collect();

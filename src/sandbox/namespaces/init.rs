@@ -4,17 +4,16 @@
 //! is left in the process namespace.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::Signal;
 
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::namespaces::root::Root;
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
-use crate::sandbox::{limits, step};
+use crate::sandbox::step::{self, Confinement};
+use crate::sandbox::{caps, limits, seccomp, start};
+use crate::sys;
 use crate::sys::landlock::keep_to_oneself;
 use crate::sys::namespace::loopback_up;
 use crate::sys::process::fork_with;
@@ -42,56 +41,27 @@ fn run(order: &Order, reports: &File) -> Result<Outcome, Failure> {
     send(reports, &Message::Made(made)).to("report to the sandbox's own process")?;
     root.enter()?;
     step::make_directory(&order.spec.cwd)?;
-    prepare_streams(order).to("prepare the standard streams")?;
+    start::prepare_streams(order, None).to("prepare the standard streams")?;
 
-    if !order.spec.insecure {
-        // The network may be the machine's, and with it such sockets.
-        keep_to_oneself().to("keep the step from abstract sockets outside")?;
-    }
     let (failure, failed) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).to("open a pipe")?;
-    let command = fork_with(|| step::main(order, &failed)).to("start the command's process")?;
+    let confinement =
+        Confinement { kept: caps::kept(order.spec.insecure), confine: &|| confine(order) };
+    let command = fork_with(|| step::main(order, &failed, &confinement));
+    let command = command.to("start the command's process")?;
     drop(failed);
-    let not_started = not_started(failure).to("hear from the command's process")?;
-    let status = reap(command).to("wait for the command")?;
-    Ok(match (not_started, status.exit_status(), status.terminating_signal()) {
-        (Some(outcome), _, _) => outcome,
-        (None, Some(code), _) => Outcome::Exited(code),
-        (None, None, Some(signal)) => Outcome::Signaled(signal),
-        (None, None, None) => Outcome::Lost,
-    })
+    let not_started = start::not_started(failure).to("hear from the command's process")?;
+    let status = start::reap(command).to("wait for the command")?;
+    Ok(not_started.unwrap_or_else(|| start::outcome(status)))
 }
 
-/// Empty input if the command has none, and output that the command's user may open again as
-/// `/dev/stdout`.
-fn prepare_streams(order: &Order) -> io::Result<()> {
-    if !order.spec.interactive {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
-        rustix::stdio::dup2_stdin(&null)?;
+/// Fewer capabilities and system calls for whatever the command's process will become.
+fn confine(order: &Order) -> Result<(), Failure> {
+    if order.spec.insecure {
+        return Ok(());
     }
-    let user = &order.spec.user;
-    for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
-        // A pipe of another namespace's user stays as it is; the streams themselves work anyway.
-        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
-    }
-    Ok(())
-}
-
-/// What the command's process says before it becomes the command; it closes the pipe when it does.
-fn not_started(failure: OwnedFd) -> io::Result<Option<Outcome>> {
-    let mut said = Vec::new();
-    File::from(failure).read_to_end(&mut said)?;
-    if said.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&said)?)) }
-}
-
-/// Waits for `command`, and for every orphan that is handed to the first process meanwhile.
-fn reap(command: Pid) -> io::Result<WaitStatus> {
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == command => return Ok(status),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    // The network may be the machine's, and with it such sockets.
+    keep_to_oneself().to("keep the step from abstract sockets outside")?;
+    caps::limit(caps::DOCKERS).to("limit the capabilities")?;
+    // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
+    sys::seccomp::install(&seccomp::filter(&[])).to("install the system call filter")
 }

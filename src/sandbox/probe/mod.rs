@@ -71,9 +71,7 @@ impl Probe {
         let mut probe = Self::begin()?;
         let started = Instant::now();
         probe.try_namespaces(place, true)?;
-        let ids = namespaces::try_ids(probe.uid, probe.name.as_deref())?;
-        probe.not_lent = crate::sandbox::enter::not_lent(probe.uid, probe.name.as_deref());
-        probe.verdicts.extend([ids]);
+        probe.try_ids()?;
         probe.try_plain(place, &[&CHROOT[..], &WATCHING].concat())?;
         probe.took = started.elapsed();
         Ok(probe)
@@ -93,7 +91,13 @@ impl Probe {
         let started = Instant::now();
         for isolation in candidates {
             match isolation {
-                Isolation::Namespaces => probe.try_namespaces(place, false)?,
+                Isolation::Namespaces => {
+                    probe.try_namespaces(place, false)?;
+                    // With many ids nothing is recorded, so then it matters how many there are.
+                    if !probe.works(Technique::UserAttributes) {
+                        probe.try_ids()?;
+                    }
+                }
                 Isolation::Chroot if probe.uid == 0 => {
                     probe.try_plain(place, &[&CHROOT[..], &WATCHING].concat())?;
                 }
@@ -143,7 +147,15 @@ impl Probe {
         } else if all {
             self.verdicts.extend(namespaces::try_user_namespace()?);
         }
-        self.try_plain(place, &[Technique::RunFromMemory])
+        self.try_plain(place, &[Technique::RunFromMemory, Technique::UserAttributes])
+    }
+
+    fn try_ids(&mut self) -> io::Result<()> {
+        let name = self.name.as_deref();
+        let found = namespaces::try_ids(self.uid, name)?;
+        self.not_lent = crate::sandbox::enter::not_lent(self.uid, name);
+        self.verdicts.extend([found]);
+        Ok(())
     }
 
     /// Tries those of `wanted` that were not tried yet.

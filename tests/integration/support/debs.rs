@@ -25,18 +25,30 @@ pub(crate) struct Package<'a> {
 
 /// Serves a repository of these packages, of one version each.
 pub(crate) fn mirror(packages: &[Package<'_>]) -> Result<FileServer, String> {
-    let program = requirement::program("dpkg-deb")?;
     let server = FileServer::start();
     let mut index = String::new();
+    for (package, (file, bytes)) in packages.iter().zip(build(packages)?) {
+        let digest = Digest::of(&bytes).to_string();
+        index.push_str(&format!(
+            "{}Filename: ./{file}\nSize: {}\nSHA256: {}\n\n",
+            package.describe(),
+            bytes.len(),
+            digest.trim_start_matches("sha256:")
+        ));
+        server.put_text(&format!("/{file}"), bytes);
+    }
+    server.put_text("/Packages", index);
+    Ok(server)
+}
+
+/// Makes them; gives the name and content of each.
+pub(crate) fn build(packages: &[Package<'_>]) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let program = requirement::program("dpkg-deb")?;
+    let mut made = Vec::new();
     for package in packages {
         let scratch = Scratch::new();
         let tree = scratch.join("tree");
-        let control = format!(
-            "Package: {}\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@invalid>\n{}\
-             Description: for the tests of coracle\n",
-            package.name, package.control
-        );
-        write(&tree.join("DEBIAN/control"), 0o644, &control);
+        write(&tree.join("DEBIAN/control"), 0o644, &package.describe());
         if let Some(script) = package.postinst {
             write(&tree.join("DEBIAN/postinst"), 0o755, script);
         }
@@ -53,16 +65,20 @@ pub(crate) fn mirror(packages: &[Package<'_>]) -> Result<FileServer, String> {
             .map_err(|error| error.to_string())?;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let bytes = fs::read(scratch.join(&file)).expect("dpkg-deb wrote it");
-        let digest = Digest::of(&bytes).to_string();
-        index.push_str(&format!(
-            "{control}Filename: ./{file}\nSize: {}\nSHA256: {}\n\n",
-            bytes.len(),
-            digest.trim_start_matches("sha256:")
-        ));
-        server.put_text(&format!("/{file}"), bytes);
+        made.push((file, bytes));
     }
-    server.put_text("/Packages", index);
-    Ok(server)
+    Ok(made)
+}
+
+impl Package<'_> {
+    /// Its control file.
+    fn describe(&self) -> String {
+        format!(
+            "Package: {}\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@invalid>\n{}\
+             Description: for the tests of coracle\n",
+            self.name, self.control
+        )
+    }
 }
 
 fn write(path: &Path, mode: u32, content: &str) {
