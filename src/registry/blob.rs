@@ -320,7 +320,7 @@ impl BlobStream<'_> {
 }
 
 /// The first byte of a `Content-Range: bytes 5-9/10`.
-fn range_start(text: &str) -> Option<u64> {
+pub(super) fn range_start(text: &str) -> Option<u64> {
     let (unit, range) = text.trim().split_once(' ')?;
     let (start, rest) = range.trim().split_once('-')?;
     let end: u64 = rest.split('/').next()?.trim().parse().ok()?;
