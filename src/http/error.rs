@@ -59,6 +59,14 @@ pub enum HttpError {
         /// How long we waited.
         after: Duration,
     },
+    /// All the time that the user gave has been spent.
+    #[error("the time for {place} is up: the limit is {} seconds", .limit.as_secs_f64())]
+    OutOfTime {
+        /// What was asked for.
+        place: Place,
+        /// How long there was to wait in all.
+        limit: Duration,
+    },
     /// The connection broke before the exchange was complete.
     #[error("the connection to {place} broke")]
     Broken {

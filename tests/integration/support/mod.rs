@@ -21,9 +21,11 @@ pub(crate) mod serve;
 pub(crate) mod skopeo;
 pub(crate) mod stand_in;
 pub(crate) mod token;
+pub(crate) mod wire;
 
 pub(crate) use coracle::Coracle;
 pub(crate) use image::Image;
 pub(crate) use proxy::Proxy;
 pub(crate) use registry::Registry;
 pub(crate) use scratch::Scratch;
+pub(crate) use wire::Wire;
