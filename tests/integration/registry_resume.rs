@@ -2,7 +2,6 @@
 //!
 //! What crosses the wire is counted. `CORACLE_RESUME_MIB` makes the layer larger than CI has time for.
 
-use std::io::Write;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -38,18 +37,7 @@ fn middle() -> u64 {
 fn context(mebibytes: u64) -> Scratch {
     let context = Scratch::new();
     context.write("Dockerfile", "FROM scratch\nCOPY big /\n");
-    let mut file = std::fs::File::create(context.join("big")).expect("scratch is writable");
-    let mut state = 1_u64;
-    for _ in 0..mebibytes {
-        let mut piece = Vec::with_capacity(1 << 20);
-        while piece.len() < 1 << 20 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            piece.extend_from_slice(&state.to_le_bytes());
-        }
-        file.write_all(&piece).expect("there is space");
-    }
+    context.write_noise("big", mebibytes);
     context
 }
 
