@@ -11,7 +11,9 @@ use crate::http::{HttpError, Place, Request};
 
 /// Where the lines go; nowhere by default.
 #[derive(Clone, Default)]
-pub struct Log(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Log(Option<Sink>);
+
+type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -298,26 +298,30 @@ impl Client {
         let undecided = call.endpoint.transport == Transport::HttpsThenHttp
             && host.scheme().is_none()
             && request.url.scheme() == "https";
-        if undecided {
-            match self.exchange(call, request, self.http.retry().once()).await {
-                Err(RegistryError::Unreachable { source, .. }) if may_be_plain(&source) => {
-                    let path = match request.url.query() {
-                        None => request.url.path().to_owned(),
-                        Some(query) => format!("{}?{query}", request.url.path()),
-                    };
-                    request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
-                }
-                Err(error) => return Err(error),
-                Ok(response) => {
-                    host.set_scheme("https");
-                    return Ok(response);
-                }
+        if !undecided {
+            return self.exchange(call, request, self.http.retry()).await;
+        }
+        let refused = match self.exchange(call, request, self.http.retry().once()).await {
+            Ok(response) => {
+                host.set_scheme("https");
+                return Ok(response);
             }
+            Err(error) => error,
+        };
+        if !matches!(&refused, RegistryError::Unreachable { source, .. } if may_be_plain(source)) {
+            return Err(refused);
         }
+        let path = match request.url.query() {
+            None => request.url.path().to_owned(),
+            Some(query) => format!("{}?{query}", request.url.path()),
+        };
+        request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
         let response = self.exchange(call, request, self.http.retry()).await?;
-        if undecided {
-            host.set_scheme("http");
+        // So a port for TLS answers, and no registry.
+        if response.status() == StatusCode::BAD_REQUEST {
+            return Err(refused);
         }
+        host.set_scheme("http");
         Ok(response)
     }
 

@@ -16,6 +16,7 @@ use crate::support::Scratch;
 use crate::support::Wire;
 use crate::support::proxy::Fault;
 use crate::support::requirement::require;
+use crate::support::show;
 
 const MIB: u64 = 1 << 20;
 
@@ -67,7 +68,7 @@ fn assert_modest(coracle: &Coracle) {
     let log = coracle.debug_log();
     let peaks = log.lines().filter_map(|line| line.split_once("peak memory ")?.1.split_once(' '));
     let peaks: Vec<u64> = peaks.filter_map(|(number, _)| number.parse().ok()).collect();
-    println!("peak memory in KiB: {peaks:?}");
+    show(&format!("peak memory in KiB: {peaks:?}"));
     assert!(!peaks.is_empty() && peaks.iter().all(|peak| *peak < 100 * 1024), "{peaks:?} KiB");
 }
 
@@ -99,7 +100,7 @@ fn b057_a_pull_goes_on_where_an_earlier_one_failed() {
 #[track_caller]
 fn check(what: &str, before: u64, after: u64, coracle: &Coracle) {
     let remaining = size() * MIB - before;
-    println!("{what}: {before} bytes, then {after} for the {remaining} that were missing");
+    show(&format!("{what}: {before} bytes, then {after} for the {remaining} that were missing"));
     let piece = if size() < 1000 { 32 * MIB } else { 0 };
     let most = remaining / 10 * 12 + piece;
     assert!(after < most, "{after} for {remaining}\n{}", coracle.debug_log());

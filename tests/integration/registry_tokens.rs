@@ -11,6 +11,7 @@ use crate::support::Scratch;
 use crate::support::Wire;
 use crate::support::registry::Auth;
 use crate::support::requirement::require;
+use crate::support::show;
 use crate::support::token::TokenServer;
 use crate::support::token::User;
 
@@ -48,7 +49,7 @@ fn b031_a_push_outlives_its_tokens_by_far() {
     let begun = Instant::now();
     coracle.run(&["push", &name]).ok();
     let took = begun.elapsed();
-    println!("{} tokens in {} s", tokens.asked().len(), took.as_secs());
+    show(&format!("{} tokens in {} s", tokens.asked().len(), took.as_secs()));
     assert!(took >= Duration::from_secs(seconds() * 9 / 10), "{took:?}");
     // What was refused for its token was not large.
     assert!(wire.sent() < bytes + 8 * MIB, "{} for {bytes}\n{}", wire.sent(), coracle.debug_log());

@@ -20,6 +20,7 @@ pub(crate) mod scratch;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
 pub(crate) mod stand_in;
+pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod wire;
 
@@ -29,3 +30,10 @@ pub(crate) use proxy::Proxy;
 pub(crate) use registry::Registry;
 pub(crate) use scratch::Scratch;
 pub(crate) use wire::Wire;
+
+/// Shows what was measured to whoever runs a test by hand (`--no-capture`).
+pub(crate) fn show(figure: &str) {
+    use std::io::Write as _;
+
+    let _ = writeln!(std::io::stderr(), "{figure}");
+}

@@ -1,4 +1,4 @@
-//! The wire to a server: counts what goes over it in each direction, as it goes, and can be slow.
+//! The wire to a server: counts what goes over it in each direction, as it goes, and is no faster than it is told to be.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -34,23 +34,15 @@ pub(crate) struct Wire {
 struct Direction {
     bytes: AtomicU64,
     /// How many bytes a second go over it.
-    speed: Option<u64>,
+    speed: u64,
     /// When what has been taken so far is through.
     free: Mutex<Instant>,
 }
 
 impl Wire {
-    /// A wire to the server at `upstream`, an address, which holds nobody up.
-    pub(crate) fn to(upstream: &str) -> Self {
-        Self::start(upstream, None)
-    }
-
-    /// A wire that lets so many bytes a second through in each direction.
+    /// A wire to the server at `upstream`, an address, that lets so many bytes a second through in
+    /// each direction.
     pub(crate) fn slow(upstream: &str, speed: u64) -> Self {
-        Self::start(upstream, Some(speed))
-    }
-
-    fn start(upstream: &str, speed: Option<u64>) -> Self {
         let listener = serve::wait(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.expect("loopback has free ports");
         let address = listener.local_addr().expect("it is bound").to_string();
@@ -94,22 +86,20 @@ impl Drop for Wire {
 }
 
 impl Direction {
-    fn new(speed: Option<u64>) -> Arc<Self> {
+    fn new(speed: u64) -> Arc<Self> {
         let free = Mutex::new(Instant::now());
         Arc::new(Self { bytes: AtomicU64::new(0), speed, free })
     }
 
     /// Waits until so many bytes are through.
     async fn pass(&self, count: usize) {
-        if let Some(speed) = self.speed {
-            let free = {
-                let mut free = self.free.lock().expect("no panic while locked");
-                let took = Duration::from_nanos(count as u64 * 1_000_000_000 / speed);
-                *free = (*free).max(Instant::now()) + took;
-                *free
-            };
-            tokio::time::sleep_until(free).await;
-        }
+        let free = {
+            let mut free = self.free.lock().expect("no panic while locked");
+            let took = Duration::from_nanos(count as u64 * 1_000_000_000 / self.speed);
+            *free = (*free).max(Instant::now()) + took;
+            *free
+        };
+        tokio::time::sleep_until(free).await;
         self.bytes.fetch_add(count as u64, Ordering::SeqCst);
     }
 }
