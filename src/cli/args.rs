@@ -57,6 +57,11 @@ pub(crate) struct GlobalArguments {
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
+    /// Tell of each request to a registry and of the reasons for it, without any secret: on
+    /// standard error, or at the end of FILE. So does `CORACLE_DEBUG`, which is `1` or a FILE.
+    #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "-")]
+    pub(crate) debug: Option<PathBuf>,
 }
 
 /// How to show progress.

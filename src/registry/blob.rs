@@ -11,7 +11,7 @@ use reqwest::{
     header::{CONTENT_LENGTH, HeaderValue, RANGE},
 };
 
-use crate::http::{Follow, HttpError, Place, Refused, Request, Response, check_private};
+use crate::http::{Follow, HttpError, Place, Refused, Request, Response, check_private, story};
 use crate::oci::{Descriptor, Digest, Digester, Reference};
 use crate::registry::client::{Call, Client};
 use crate::registry::endpoint::Endpoint;
@@ -124,6 +124,9 @@ impl BlobStream<'_> {
         if let Some(host) = self.blocked.clone() {
             return Err(RegistryError::Blocked { host, subject: self.subject.clone() });
         }
+        if self.client.interrupt.is_wanted() {
+            return Err(RegistryError::Interrupted { subject: self.subject.clone() });
+        }
         while !self.verified {
             if self.connection.is_none() {
                 if self.offset == self.descriptor.size {
@@ -179,7 +182,7 @@ impl BlobStream<'_> {
 
     /// Waits after a connection broke, unless that happens too often.
     async fn rest(&mut self, error: Option<HttpError>) -> Result<(), RegistryError> {
-        self.connection = None;
+        let Some(connection) = self.connection.take() else { return Ok(()) };
         if self.offset - self.broken_at >= PROGRESS {
             self.broken = 0;
         }
@@ -194,14 +197,18 @@ impl BlobStream<'_> {
             }
             let host = self.host();
             return Err(match error {
-                Some(source) => {
-                    RegistryError::Unreachable { host, subject: self.subject.clone(), source }
-                }
+                Some(source) => RegistryError::unreachable(host, self.subject.clone(), source),
                 None => self.wrong_size(self.offset),
             });
         }
-        tokio::time::sleep(retry.delay(self.broken - 1)).await;
-        Ok(())
+        self.client.http.log().tell(|| {
+            let cause = error.as_ref().map_or("it ended too early".to_owned(), |it| story(it));
+            format!("{} stopped after {} bytes: {cause}", self.subject, self.offset)
+        });
+        let place = Place::of(connection.url());
+        let waited = self.client.http.pause(place, retry.delay(self.broken - 1)).await;
+        waited
+            .map_err(|source| RegistryError::unreachable(self.host(), self.subject.clone(), source))
     }
 
     /// Asks the first source that answers for what is still missing. After a redirect to signed

@@ -15,7 +15,8 @@ use reqwest::{
 };
 
 use crate::http::{
-    CertificateDirectories, Http, HttpConfig, HttpError, Request, Response, Retry, same_origin,
+    CertificateDirectories, Http, HttpConfig, HttpError, Log, Request, Response, Retry,
+    same_origin, story,
 };
 use crate::oci::Reference;
 use crate::registry::answer::{Answer, warning_text};
@@ -23,6 +24,7 @@ use crate::registry::credential::CredentialSources;
 use crate::registry::endpoint::{Endpoint, Mirror, Transport};
 use crate::registry::error::{Login, Misbehaviour, RegistryError};
 use crate::registry::host::Host;
+use crate::registry::interrupt::Interrupt;
 use crate::registry::registries::{Located, Registries};
 use crate::registry::scope::Scopes;
 use crate::registry::send::Chunks;
@@ -54,6 +56,12 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long nothing at all may move before an exchange is given up.
     pub idle_timeout: Duration,
+    /// How long to wait for registries in all; `None` is for ever.
+    pub time_limit: Option<Duration>,
+    /// Who is told of each request, and why it is made.
+    pub log: Log,
+    /// Whether to end early.
+    pub interrupt: Interrupt,
 }
 
 impl Default for Config {
@@ -70,6 +78,9 @@ impl Default for Config {
             chunks: Chunks::default(),
             connect_timeout: http.connect_timeout,
             idle_timeout: http.idle_timeout,
+            time_limit: http.time_limit,
+            log: http.log,
+            interrupt: Interrupt::default(),
         }
     }
 }
@@ -81,6 +92,7 @@ pub struct Client {
     mirrors: Vec<Mirror>,
     registries: Registries,
     pub(crate) chunks: Chunks,
+    pub(crate) interrupt: Interrupt,
     pub(crate) insecure: BTreeSet<String>,
     pub(crate) credentials: Arc<CredentialSources>,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
@@ -132,13 +144,16 @@ impl Client {
             certificates: config.certificates,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
+            time_limit: config.time_limit,
             retry: config.retry,
+            log: config.log,
         };
         Ok(Self {
             http: Http::new(http).map_err(|source| RegistryError::Setup { source })?,
             mirrors: config.mirrors,
             registries: config.registries,
             chunks: config.chunks,
+            interrupt: config.interrupt,
             insecure,
             credentials: Arc::new(config.credentials),
             hosts: Mutex::default(),
@@ -211,10 +226,7 @@ impl Client {
             }
             _ => {}
         }
-        let causes = std::iter::successors(std::error::Error::source(&error), |it| it.source());
-        let story: Vec<String> =
-            [error.to_string()].into_iter().chain(causes.map(ToString::to_string)).collect();
-        self.warn(format!("the mirror {} is passed over: {}", endpoint.name, story.join(": ")));
+        self.warn(format!("the mirror {} is passed over: {}", endpoint.name, story(&error)));
         Ok(())
     }
 
@@ -257,7 +269,7 @@ impl Client {
         call: &Call<'_>,
         mut request: Request,
     ) -> Result<Response, RegistryError> {
-        let grant = self.grant(call, &request.url).await?;
+        let grant = self.grant(call, &request).await?;
         request.authorization = grant.as_ref().map(|grant| grant.header.clone());
         let response = self.deliver(call, &mut request).await?;
         // What another host wants, where a redirect led to, is not for us to show (rule B016).
@@ -286,26 +298,30 @@ impl Client {
         let undecided = call.endpoint.transport == Transport::HttpsThenHttp
             && host.scheme().is_none()
             && request.url.scheme() == "https";
-        if undecided {
-            match self.exchange(call, request, self.http.retry().once()).await {
-                Err(RegistryError::Unreachable { source, .. }) if may_be_plain(&source) => {
-                    let path = match request.url.query() {
-                        None => request.url.path().to_owned(),
-                        Some(query) => format!("{}?{query}", request.url.path()),
-                    };
-                    request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
-                }
-                Err(error) => return Err(error),
-                Ok(response) => {
-                    host.set_scheme("https");
-                    return Ok(response);
-                }
+        if !undecided {
+            return self.exchange(call, request, self.http.retry()).await;
+        }
+        let refused = match self.exchange(call, request, self.http.retry().once()).await {
+            Ok(response) => {
+                host.set_scheme("https");
+                return Ok(response);
             }
+            Err(error) => error,
+        };
+        if !matches!(&refused, RegistryError::Unreachable { source, .. } if may_be_plain(source)) {
+            return Err(refused);
         }
+        let path = match request.url.query() {
+            None => request.url.path().to_owned(),
+            Some(query) => format!("{}?{query}", request.url.path()),
+        };
+        request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
         let response = self.exchange(call, request, self.http.retry()).await?;
-        if undecided {
-            host.set_scheme("http");
+        // So a port for TLS answers, and no registry.
+        if response.status() == StatusCode::BAD_REQUEST {
+            return Err(refused);
         }
+        host.set_scheme("http");
         Ok(response)
     }
 
@@ -352,7 +368,7 @@ impl Client {
     }
 
     /// What the body of an error says.
-    pub(crate) async fn answer(&self, response: Response) -> Answer {
+    pub(crate) async fn answer(&self, mut response: Response) -> Answer {
         Answer::parse(&response.beginning(MAX_ERROR).await)
     }
 }
@@ -373,8 +389,7 @@ impl Call<'_> {
     }
 
     pub(crate) fn unreachable(&self, source: HttpError) -> RegistryError {
-        let subject = self.subject.clone();
-        RegistryError::Unreachable { host: self.name(), subject, source }
+        RegistryError::unreachable(self.name(), self.subject.clone(), source)
     }
 
     pub(crate) fn misbehaved(&self, source: Misbehaviour) -> RegistryError {

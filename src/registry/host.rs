@@ -25,13 +25,17 @@ pub(crate) struct Grant {
     pub(crate) header: HeaderValue,
     /// `None` for as long as the host takes it.
     pub(crate) until: Option<Instant>,
+    /// The same, according to whoever issued it, who may be too strict.
+    pub(crate) declared: Option<Instant>,
     pub(crate) login: Login,
 }
 
 impl Grant {
-    /// Whether it is worth sending (rule B031).
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() < until)
+    /// Whether it is worth sending. With a large body nothing is risked: if the host refuses it, all
+    /// of that is sent again (rule B031).
+    pub(crate) fn is_fresh(&self, with_large_body: bool) -> bool {
+        let until = if with_large_body { self.declared } else { self.until };
+        until.is_none_or(|until| Instant::now() < until)
     }
 }
 

@@ -22,6 +22,7 @@ mod endpoint;
 mod error;
 mod helper;
 mod host;
+mod interrupt;
 mod listing;
 mod login;
 mod manifest;
@@ -38,7 +39,7 @@ pub(crate) mod tests;
 mod token;
 mod upload;
 
-pub use crate::http::{CertificateDirectories, FileBody, HttpError, Retry};
+pub use crate::http::{CertificateDirectories, FileBody, HttpError, Log, Retry};
 pub use crate::registry::ambient::Pipeline;
 pub use crate::registry::answer::{Answer, ServerError};
 pub use crate::registry::blob::BlobStream;
@@ -48,6 +49,7 @@ pub use crate::registry::credential::{CredentialError, CredentialSources, Enviro
 pub use crate::registry::endpoint::{Mirror, ParseMirrorError};
 pub use crate::registry::error::{Login, Misbehaviour, RegistryError};
 pub use crate::registry::helper::HelperError;
+pub use crate::registry::interrupt::Interrupt;
 pub use crate::registry::login::{Keeper, login, logout};
 pub use crate::registry::manifest::{PutManifest, Resolved};
 pub use crate::registry::media::{MAX_MANIFEST, manifest_type};

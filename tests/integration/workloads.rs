@@ -78,6 +78,12 @@ const SHELL: &str = "RUN seq 1 2000 | sed 's/$/ x/' | awk '{ s += $1 } END { pri
 const TAR: &str = "COPY many.tar /\nRUN mkdir /out && tar -xf /many.tar -C /out && \
      stat -c '%u:%g %a' /out/file-7 | grep '^7:17 4711$' && stat -c %h /out/hard-3 | grep '^2$' && rm /many.tar\n";
 
+/// Children end while the shell is busy with the next: it must not notice that calls are answered by
+/// somebody who may be slow.
+const SIGNALS: &str = "RUN set -e; n=0; while [ $n -lt 300 ]; do n=$((n+1)); \
+     true | cat /etc/passwd | tail -n 1 > /last; (true) & : < /etc/group; : > /made; done 2> /errors; wait; \
+     test ! -s /errors; rm /errors\n";
+
 /// An archive with many owners, and all kinds of files that need no privilege to make.
 fn many_owners() -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
@@ -169,7 +175,7 @@ fn debian() -> String {
 }
 
 fn busybox() -> String {
-    format!("FROM busybox\n{SHELL}{TAR}")
+    format!("FROM busybox\n{SIGNALS}{SHELL}{TAR}")
 }
 
 macro_rules! workloads {

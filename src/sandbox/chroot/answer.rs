@@ -85,6 +85,7 @@ impl Question<'_> {
             Call::WriteParts => self.write(argument(0), self.length_of_parts()),
             Call::Fork if self.inside.census.admits() => Ok(NOT_OURS),
             Call::Fork => Err(Errno::AGAIN),
+            Call::SignalAction => Ok(self.restart_calls(argument(1))),
             Call::HostName => {
                 self.caller().write(argument(0), &wire::uname(&self.inside.hostname))?;
                 Ok(Reply::Tell(Answer::Value(0)))
@@ -97,6 +98,29 @@ impl Question<'_> {
                 _ => Err(Errno::PERM),
             },
         }
+    }
+
+    /// Adds "restart interrupted calls" to what is to happen on a signal, in the caller's memory.
+    ///
+    /// A call that waits here to be noticed is interrupted by a signal, where the kernel would just
+    /// carry it out: shells fork while their children end, and take "interrupted" for a failure.
+    fn restart_calls(&self, action: u64) -> Reply {
+        const RESTART: u64 = libc::SA_RESTART as u64;
+        // The handler, and then the flags; a null pointer only asks what is in force.
+        let mut words = [0; 16];
+        if action != 0 && self.caller().read(action, &mut words) == Ok(words.len()) {
+            let [handler, flags] = [0, 8].map(|at| {
+                let word = words[at..at + 8].try_into().expect("eight bytes are eight bytes");
+                u64::from_ne_bytes(word)
+            });
+            // Default and "ignore" interrupt nothing.
+            if handler > 1 && flags & RESTART == 0 {
+                let flags = (flags | RESTART).to_ne_bytes();
+                // Memory that is not to be written to is a program's own affair.
+                let _ = self.caller().write(action + 8, &flags);
+            }
+        }
+        NOT_OURS
     }
 
     fn caller(&self) -> Caller {

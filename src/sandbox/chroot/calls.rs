@@ -63,6 +63,8 @@ pub(super) enum Call {
     WriteParts,
     /// It makes a thread or process.
     Fork,
+    /// It says what is to happen when a child has ended.
+    SignalAction,
     HostName,
     /// It does something to the process whose number is this argument.
     ToProcess(usize),
@@ -217,6 +219,7 @@ pub(super) fn verdicts(asked: Asked) -> Vec<(u32, Verdict)> {
     set("vfork", Verdict::Ask);
     set("fork", Verdict::Ask);
     set("uname", Verdict::Ask);
+    set("rt_sigaction", Verdict::AskIf(libc::SIGCHLD.cast_unsigned()));
     verdicts.push((syscalls::special::CLONE, Verdict::AskClone));
     if !asked.network {
         verdicts.push((syscalls::special::SOCKET, Verdict::UnixSocket));
@@ -274,6 +277,9 @@ pub(super) fn find(number: u32) -> Option<Call> {
     let is_it = |name| syscalls::number(name) == Some(number);
     if number == syscalls::special::CLONE || is_it("fork") || is_it("vfork") {
         return Some(Call::Fork);
+    }
+    if is_it("rt_sigaction") {
+        return Some(Call::SignalAction);
     }
     if is_it("uname") {
         return Some(Call::HostName);

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
+use crate::oci::ImagePath;
 use crate::sandbox::chroot::caller::{Caller, Identity};
 use crate::sandbox::chroot::served::{Served, Target};
 use crate::sys::beneath;
@@ -91,6 +92,7 @@ const OWN: &[&str] = &[
     "wchan",
 ];
 
+/// What is mounted, as programs like to be told: first what only the step has.
 const MOUNTS: &str = "coracle / overlay rw,relatime 0 0\n\
                       proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n\
                       tmpfs /dev tmpfs rw,nosuid,size=65536k,mode=755 0 0\n\
@@ -110,6 +112,8 @@ pub(super) struct Proc {
     /// Where that is on the host.
     root_path: Vec<u8>,
     hostname: String,
+    mounts: Vec<u8>,
+    mount_info: Vec<u8>,
 }
 
 /// A directory of the step's processes or of one of them: what it is called, and for links where
@@ -125,11 +129,30 @@ pub(super) enum Item {
 }
 
 impl Proc {
-    pub(super) fn new(root: &OwnedFd, hostname: &str) -> io::Result<Self> {
+    /// `temporary` is what is to look as if it were mounted, and of what size that is.
+    pub(super) fn new<'a>(
+        root: &OwnedFd,
+        hostname: &str,
+        temporary: impl Iterator<Item = (&'a ImagePath, u64)>,
+    ) -> io::Result<Self> {
         let stat = rustix::fs::fstat(root)?;
         let number = std::os::fd::AsRawFd::as_raw_fd(root);
         let root_path = rustix::fs::readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
+        let (mut mounts, mut mount_info) = (Vec::new(), Vec::new());
+        for (number, (path, size)) in temporary.enumerate() {
+            let number = number + 30;
+            let size =
+                if size == 0 { String::new() } else { format!(",size={}k", size.div_ceil(1024)) };
+            let (path, options) = (escape(path), "rw,nosuid,nodev,relatime");
+            let end = format!(" tmpfs {options}{size} 0 0\n");
+            mounts.extend([&b"tmpfs "[..], &path, end.as_bytes()].concat());
+            let begin = format!("{number} 20 0:{number} / ");
+            let end = format!(" {options} - tmpfs tmpfs rw{size}\n");
+            mount_info.extend([begin.as_bytes(), &path, end.as_bytes()].concat());
+        }
         Ok(Self {
+            mounts: [mounts, MOUNTS.into()].concat(),
+            mount_info: [mount_info, MOUNT_INFO.into()].concat(),
             host: rustix::fs::open("/proc", FIND | OFlags::DIRECTORY, Mode::empty())?,
             root: (stat.st_dev, stat.st_ino),
             root_path: root_path.into_bytes(),
@@ -226,12 +249,12 @@ impl Proc {
         path: &[&[u8]],
     ) -> Result<Served, Errno> {
         let find = |name: &str| openat(directory, name, FIND | OFlags::NOFOLLOW, Mode::empty());
-        let text = |text: &str| Ok(Served::Text(text.as_bytes().to_vec(), find("status")?));
+        let text = |text: &[u8]| Ok(Served::Text(text.to_vec(), find("status")?));
         match path {
             [] => Ok(Served::Directory(find(".")?, way)),
-            [b"mounts"] => text(MOUNTS),
-            [b"mountinfo"] => text(MOUNT_INFO),
-            [b"cgroup"] => text(CGROUP),
+            [b"mounts"] => text(&self.mounts),
+            [b"mountinfo"] => text(&self.mount_info),
+            [b"cgroup"] => text(CGROUP.as_bytes()),
             [name @ (b"fd" | b"fdinfo" | b"task" | b"ns")] => {
                 way.push(name.to_vec());
                 Ok(Served::Directory(find(text_of(name)?)?, way))
@@ -359,6 +382,18 @@ fn readable(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
     openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// A path as it is in a table of mounts: its blanks in octal.
+fn escape(path: &ImagePath) -> Vec<u8> {
+    let mut text = Vec::new();
+    for byte in path.as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => text.extend(format!("\\{byte:03o}").into_bytes()),
+            byte => text.push(*byte),
+        }
+    }
+    text
+}
+
 /// The number that a name is, written as the kernel writes it.
 fn parse(name: &[u8]) -> Option<i32> {
     let text = str::from_utf8(name).ok()?;
@@ -380,8 +415,8 @@ mod tests {
 
     /// The view of a step whose root is the host's: every process is its own.
     fn whole() -> Proc {
-        Proc::new(&beneath::open_root(std::path::Path::new("/")).expect("open"), "here")
-            .expect("/proc")
+        let root = beneath::open_root(std::path::Path::new("/")).expect("open");
+        Proc::new(&root, "here", std::iter::empty()).expect("/proc")
     }
 
     fn find(proc: &Proc, path: &str) -> Result<Served, Errno> {
@@ -435,7 +470,7 @@ mod tests {
         }
         let directory = tempfile::tempdir().expect("writable");
         let root = beneath::open_root(directory.path()).expect("open");
-        let proc = Proc::new(&root, "here").expect("/proc");
+        let proc = Proc::new(&root, "here", std::iter::empty()).expect("/proc");
         let me = rustix::process::getpid().as_raw_pid();
         for path in ["self/status", "1/status", &format!("{me}/environ"), &format!("{me}/root")] {
             assert_eq!(find(&proc, path).err(), Some(Errno::NOENT), "{path}");

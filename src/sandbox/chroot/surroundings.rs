@@ -169,7 +169,12 @@ impl<'a> Preparing<'a> {
         let processes = spec.limits.iter().find(|limit| limit.name == "nproc");
         let most = processes.and_then(|limit| limit.soft).unwrap_or(MOST);
         Ok(Inside {
-            proc: Proc::new(&root, &spec.hostname).to("look at `/proc`")?,
+            proc: Proc::new(
+                &root,
+                &spec.hostname,
+                self.temporary.iter().map(|it| (&it.path, it.size)),
+            )
+            .to("look at `/proc`")?,
             root,
             mirror: Mirror::new(proc_directory),
             devices,

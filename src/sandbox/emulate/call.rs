@@ -79,6 +79,12 @@ impl Call<'_> {
         self.string(self.word(index), PATH_MAX)
     }
 
+    /// The same for a call that changes nothing: whoever uses it says [`still_pending`](Self::still_pending)
+    /// before it answers.
+    pub(super) fn peek_path(&self, index: usize) -> Result<Vec<u8>, Errno> {
+        remote::read_string(self.thread(), self.word(index), PATH_MAX)
+    }
+
     /// A string in the caller's memory.
     pub(super) fn string(&self, address: u64, limit: usize) -> Result<Vec<u8>, Errno> {
         let string = remote::read_string(self.thread(), address, limit);

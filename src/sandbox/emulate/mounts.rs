@@ -37,12 +37,14 @@ pub(super) struct Mount {
 pub(super) struct Mounts {
     /// The tree is the first.
     all: Vec<Mount>,
+    top: Inode,
     /// What is covered, as files of the tree.
     covered: HashSet<Inode>,
     /// The directories from which a covered place can be reached downwards.
     around: HashSet<Inode>,
     /// The files and directories that are shown but may not be written to.
     read_only: HashSet<Inode>,
+    read_only_directories: bool,
     /// Whether something in the tree is hidden by what covers it.
     hides: bool,
 }
@@ -57,10 +59,13 @@ impl Mounts {
     /// Only the tree.
     pub(super) fn new(tree: OwnedFd) -> io::Result<Self> {
         let host = host_path(tree.as_fd())?;
+        let top = inode(&fstat(&tree)?);
         let mount =
             Mount { place: Vec::new(), shown: Shown::Directory(tree), writable: true, host };
         Ok(Self {
             all: vec![mount],
+            top,
+            read_only_directories: false,
             covered: HashSet::new(),
             around: HashSet::new(),
             read_only: HashSet::new(),
@@ -84,6 +89,7 @@ impl Mounts {
         if let (false, Shown::Directory(fd) | Shown::File(fd)) = (writable, &shown) {
             self.read_only.insert(inode(&fstat(fd)?));
         }
+        self.read_only_directories |= !writable && matches!(shown, Shown::Directory(_));
         self.covered.insert(inode(beneath.0));
         self.hides |= beneath.1;
         self.around.extend(around);
@@ -135,6 +141,11 @@ impl Mounts {
         found.max_by_key(|(length, index, _)| (*length, *index)).map(|(_, index, at)| (index, at))
     }
 
+    /// Whether this is the top of the tree.
+    pub(super) fn is_top(&self, stat: &Stat) -> bool {
+        self.top == inode(stat)
+    }
+
     /// Whether a file of the tree is covered by something.
     pub(super) fn is_covered(&self, stat: &Stat) -> bool {
         self.covered.contains(&inode(stat))
@@ -157,7 +168,7 @@ impl Mounts {
 
     /// Whether there are directories that may not be written to.
     pub(super) fn has_read_only_directories(&self) -> bool {
-        self.all.iter().any(|mount| !mount.writable && matches!(mount.shown, Shown::Directory(_)))
+        self.read_only_directories
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Mount> {

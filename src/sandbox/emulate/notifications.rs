@@ -59,10 +59,12 @@ fn find(call: &Call<'_>) -> Answered {
         libc::SYS_fstat => stat::fstat(call),
         libc::SYS_newfstatat => stat::fstatat(call),
         libc::SYS_statx => stat::statx(call),
-        libc::SYS_access => stat::access(call, HERE, &call.path(0)?, call.bits(1), 0),
-        libc::SYS_faccessat => stat::access(call, call.int(0), &call.path(1)?, call.bits(2), 0),
+        libc::SYS_access => stat::access(call, HERE, &call.peek_path(0)?, call.bits(1), 0),
+        libc::SYS_faccessat => {
+            stat::access(call, call.int(0), &call.peek_path(1)?, call.bits(2), 0)
+        }
         libc::SYS_faccessat2 => {
-            stat::access(call, call.int(0), &call.path(1)?, call.bits(2), call.bits(3))
+            stat::access(call, call.int(0), &call.peek_path(1)?, call.bits(2), call.bits(3))
         }
         libc::SYS_readlink => stat::readlink(call, HERE, 0),
         libc::SYS_readlinkat => stat::readlink(call, call.int(0), 1),

@@ -167,7 +167,7 @@ impl World {
                 let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
                 let fd = openat2(fd, OsStr::from_bytes(rest), DIRECTORY, Mode::empty(), inside)?;
                 let stat = fstat(&fd)?;
-                Ok(Base::Files { plain: !self.mounts.is_around(&stat), fd: Arc::new(fd) })
+                Ok(self.base_of_files(fd, &stat))
             }
         }
     }
@@ -362,7 +362,7 @@ impl World {
         }
         match base {
             _ if path.starts_with(b"/") => self.quick_from_top(path, flags),
-            Some(Base::Files { fd, plain: true }) => {
+            Some(Base::Files { fd, plain: true, .. }) => {
                 let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
                 match openat2(fd, OsStr::from_bytes(path), flags, Mode::empty(), inside) {
                     Ok(fd) => opened(fd),

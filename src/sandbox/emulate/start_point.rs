@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
 use crate::sandbox::emulate::call::Call;
@@ -19,6 +19,8 @@ pub(super) enum Base {
         fd: Arc<OwnedFd>,
         /// Whether nothing that is below it is covered.
         plain: bool,
+        /// Whether it is `/`.
+        top: bool,
     },
     /// One in `/proc`, named from there: empty, or beginning with a slash.
     Processes(Vec<u8>),
@@ -28,10 +30,11 @@ impl World {
     /// The base for a descriptor of the caller, or for its working directory.
     pub(super) fn base(&self, call: &Call<'_>, directory: i32) -> Result<Base, Errno> {
         let fd = self.descriptor_of(call, directory)?;
-        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::Directory {
+        let stat = fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(Errno::NOTDIR);
         }
-        self.base_at(fd)
+        self.base_with(fd, &stat)
     }
 
     /// What a descriptor of the caller stands for, as a path only.
@@ -49,21 +52,32 @@ impl World {
     /// The base at an open directory.
     pub(super) fn base_at(&self, fd: OwnedFd) -> Result<Base, Errno> {
         let stat = fstat(&fd)?;
+        self.base_with(fd, &stat)
+    }
+
+    fn base_with(&self, fd: OwnedFd, stat: &Stat) -> Result<Base, Errno> {
         if stat.st_dev == self.proc_device {
             let host = host_path(fd.as_fd()).map_err(|_| Errno::NOENT)?;
             let path = host.strip_prefix(b"/proc").ok_or(Errno::ACCESS)?;
             return Ok(Base::Processes(path.to_vec()));
         }
-        if let Some(path) = self.scratch.listing(&stat) {
+        if let Some(path) = self.scratch.listing(stat) {
             return Ok(Base::Processes(path));
         }
-        Ok(Base::Files { plain: !self.mounts.is_around(&stat), fd: Arc::new(fd) })
+        Ok(self.base_of_files(fd, stat))
+    }
+
+    /// The base at a directory with files.
+    pub(super) fn base_of_files(&self, fd: OwnedFd, stat: &Stat) -> Base {
+        let (plain, top) = (!self.mounts.is_around(stat), self.mounts.is_top(stat));
+        Base::Files { plain, top, fd: Arc::new(fd) }
     }
 
     /// How the step names a directory.
     pub(super) fn place_of(&self, base: &Base) -> Result<Vec<u8>, Errno> {
         match base {
             Base::Processes(path) => Ok([b"/proc", path.as_slice()].concat()),
+            Base::Files { top: true, .. } => Ok(Vec::new()),
             Base::Files { fd, .. } => self.place_of_file(fd).ok_or(Errno::NOENT),
         }
     }

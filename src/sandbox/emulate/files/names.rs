@@ -112,6 +112,12 @@ fn look(around: &Around, name: &[u8]) -> Result<Stat, Errno> {
     statat(&around.fd, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// Fails if a name is there already, which is told before that it may not be made.
+fn exists_first(call: &Call<'_>, around: &Around, name: &[u8]) -> Result<(), Errno> {
+    // To somebody who may, the kernel says so.
+    if !call.may_search_all() && look(around, name).is_ok() { Err(Errno::EXIST) } else { Ok(()) }
+}
+
 /// A path for the attributes of a name that is no link.
 fn name_path(around: &Around, name: &[u8]) -> Vec<u8> {
     let directory = format!("/proc/self/fd/{}/", around.fd.as_raw_fd());
@@ -141,10 +147,7 @@ pub(in crate::sandbox::emulate) fn make_directory(
 ) -> Answered {
     let (around, name) = call.world.parent(call, from, path)?;
     let who = call.process.credentials();
-    // What is there already is told before what is not allowed.
-    if look(&around, &name).is_ok() {
-        return Err(Errno::EXIST);
-    }
+    exists_first(call, &around, &name)?;
     let directory = call.world.may_change_names(&who, &around)?;
     let mode = DIRECTORY | mode & 0o1777 & !call.process.with(|state| state.umask);
     let real = mode_on_disk(new_owner(&who, &directory, mode, 0).mode);
@@ -167,9 +170,7 @@ pub(in crate::sandbox::emulate) fn make_node(
     let mode = if mode & TYPE == 0 { mode | REGULAR } else { mode };
     let kind = FileType::from_raw_mode(mode);
     let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
-    if look(&around, &name).is_ok() {
-        return Err(Errno::EXIST);
-    }
+    exists_first(call, &around, &name)?;
     if is_device && !who.can(cap::MKNOD) {
         return Err(Errno::PERM);
     }
@@ -201,9 +202,7 @@ pub(in crate::sandbox::emulate) fn make_link(
     }
     let (around, name) = call.world.parent(call, from, path)?;
     let who = call.process.credentials();
-    if look(&around, &name).is_ok() {
-        return Err(Errno::EXIST);
-    }
+    exists_first(call, &around, &name)?;
     let directory = call.world.may_change_names(&who, &around)?;
     symlinkat(OsStr::from_bytes(target), &around.fd, OsStr::from_bytes(&name))?;
     settle(call, &around, &name, &who, &directory, (LINK, 0))?;

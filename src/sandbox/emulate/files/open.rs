@@ -257,8 +257,10 @@ fn finish(call: &Call<'_>, fd: OwnedFd, stat: &Stat, wanted: &Wanted) -> Answere
             }
             if wanted.has(OFlags::TRUNC) && wanted.writes() {
                 ftruncate(&fd, 0)?;
-                // To be opened so is a change, even of a file that was empty before.
-                futimens(&fd, &MODIFIED_NOW)?;
+                if is_empty {
+                    // To be opened so is a change, even of a file that was empty before.
+                    futimens(&fd, &MODIFIED_NOW)?;
+                }
             }
         }
         _ => {}

@@ -22,7 +22,8 @@ const EFFECTIVE: i32 = libc::AT_EACCESS;
 
 /// `stat`, `lstat`: into the second argument.
 pub(in crate::sandbox::emulate) fn stat(call: &Call<'_>, follow: bool) -> Answered {
-    let stat = look(call, HERE, &call.path(0)?, flags(follow))?;
+    let stat = look(call, HERE, &call.peek_path(0)?, flags(follow))?;
+    call.still_pending()?;
     call.write(call.word(1), &encode(&stat))?;
     Ok(Reply::DONE)
 }
@@ -38,6 +39,7 @@ pub(in crate::sandbox::emulate) fn fstat(call: &Call<'_>) -> Answered {
 pub(in crate::sandbox::emulate) fn fstatat(call: &Call<'_>) -> Answered {
     let path = optional_path(call, 1, call.bits(3))?;
     let stat = look(call, call.int(0), &path, call.bits(3))?;
+    call.still_pending()?;
     call.write(call.word(2), &encode(&stat))?;
     Ok(Reply::DONE)
 }
@@ -46,6 +48,7 @@ pub(in crate::sandbox::emulate) fn fstatat(call: &Call<'_>) -> Answered {
 pub(in crate::sandbox::emulate) fn statx(call: &Call<'_>) -> Answered {
     let path = optional_path(call, 1, call.bits(2))?;
     let stat = look(call, call.int(0), &path, call.bits(2))?;
+    call.still_pending()?;
     call.write(call.word(4), &encode_extended(&stat))?;
     Ok(Reply::DONE)
 }
@@ -56,7 +59,7 @@ fn optional_path(call: &Call<'_>, index: usize, flags: u32) -> Result<Vec<u8>, E
     if about_descriptor && call.word(index) == 0 {
         return Ok(Vec::new());
     }
-    call.path(index)
+    call.peek_path(index)
 }
 
 const fn flags(follow: bool) -> u32 {
@@ -109,7 +112,6 @@ fn look_at_name(
         let within = format!("{}/fd/{directory}/", call.thread().as_raw_pid()).into_bytes();
         let at = [&*within, path].concat();
         let stat = statat(&world.proc, OsStr::from_bytes(&at), AtFlags::SYMLINK_NOFOLLOW);
-        call.still_pending().ok()?;
         (stat, [b"/proc/", &*within].concat())
     };
     let mut stat = match found {
@@ -235,7 +237,7 @@ pub(in crate::sandbox::emulate) fn readlink(
     if size == 0 {
         return Err(Errno::INVAL);
     }
-    let path = call.path(index)?;
+    let path = call.peek_path(index)?;
     let walked = if path.is_empty() && directory != HERE {
         Walked::Found(Found::new(call.world.descriptor_of(call, directory)?)?)
     } else {
@@ -250,6 +252,7 @@ pub(in crate::sandbox::emulate) fn readlink(
         Walked::Missing(..) => return Err(Errno::NOENT),
     };
     let told = &target[..target.len().min(size)];
+    call.still_pending()?;
     call.write(call.word(index + 1), told)?;
     Ok(Reply::Value(i64::try_from(told.len()).map_err(|_| Errno::INVAL)?))
 }
