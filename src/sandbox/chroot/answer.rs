@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::oci::ImagePath;
 use crate::sandbox::chroot::caller::{Caller, Identity};
-use crate::sandbox::chroot::calls::{Call, Follows, PathAt};
+use crate::sandbox::chroot::calls::{Call, Follows, PathAt, Topic};
 use crate::sandbox::chroot::inside::Inside;
 use crate::sandbox::chroot::served::{Served, Target, stat_of};
 use crate::sandbox::chroot::wire;
@@ -132,7 +132,7 @@ impl Question<'_> {
         let path = self.caller().path(self.notification.arguments[at.path]).ok()?;
         match path.first()? {
             b'/' => Some(ImagePath::new(path)),
-            _ if self.inside.asked.relative => {
+            _ if self.inside.asked.has(Topic::Relative) => {
                 let directory = at.directory.map(|index| self.notification.arguments[index]);
                 Some(self.inside.directory(self.caller(), directory)?.join(path))
             }
@@ -226,8 +226,9 @@ impl Question<'_> {
         let Served::Link(text, ..) = served else { return Err(Errno::INVAL) };
         let size = usize::try_from(self.notification.arguments[size]).unwrap_or(usize::MAX);
         let length = text.len().min(size);
+        let answer = i64::try_from(length).map_err(|_| Errno::INVAL)?;
         self.caller().write(self.notification.arguments[buffer], &text[..length])?;
-        Ok(Reply::Tell(Answer::Value(length as i64)))
+        Ok(Reply::Tell(Answer::Value(answer)))
     }
 
     fn stat_fs(&self, at: PathAt, buffer: usize) -> Result<Reply, Errno> {

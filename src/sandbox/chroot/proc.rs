@@ -322,7 +322,7 @@ impl Proc {
         let last = way.last().map(Vec::as_slice);
         match (way.len(), last) {
             (0, _) => {
-                let mut listing = self.common_in(b"");
+                let mut listing = Self::common_in(b"");
                 for (name, _) in beneath::read_entries(readable(&self.host)?)? {
                     if parse(&name).is_some_and(|pid| self.process(pid).is_ok()) {
                         listing.insert(name, Item::Directory);
@@ -361,11 +361,11 @@ impl Proc {
                 }
                 Ok(listing)
             }
-            _ => Ok(self.common_in(&[way.join(&b'/'), b"/".to_vec()].concat())),
+            _ => Ok(Self::common_in(&[way.join(&b'/'), b"/".to_vec()].concat())),
         }
     }
 
-    fn common_in(&self, directory: &[u8]) -> Listing {
+    fn common_in(directory: &[u8]) -> Listing {
         let more = ["sys/kernel/hostname"];
         let below = COMMON.iter().chain(&more).filter_map(|path| {
             let rest = path.as_bytes().strip_prefix(directory)?;
