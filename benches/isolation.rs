@@ -7,6 +7,7 @@
 #[allow(
     dead_code,
     unused_imports,
+    unused_macros,
     reason = "what the tests stand on, of which this is a small part"
 )]
 mod support;

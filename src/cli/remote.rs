@@ -14,7 +14,6 @@ use crate::cli::failure;
 use crate::cli::remote_args::CopyArguments;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
-use crate::cli::session::new_cancel;
 use crate::cli::summary;
 use crate::image;
 use crate::oci::Descriptor;
@@ -25,7 +24,7 @@ use crate::transfer;
 /// Prints the tags of a repository, one a line.
 pub(crate) fn list(session: &Session<'_>, repository: &Reference) -> Result<(), Failure> {
     let client = session.client()?;
-    let tags = block_on(&new_cancel()?, async {
+    let tags = block_on(&session.cancel, async {
         client.tags(repository).await.map_err(|error| failure::registry(&error))
     })?;
     let mut stdout = std::io::stdout().lock();
@@ -39,7 +38,7 @@ pub(crate) fn list(session: &Session<'_>, repository: &Reference) -> Result<(), 
 /// Removes tags or manifests from their registries.
 pub(crate) fn remove(session: &Session<'_>, references: &[Reference]) -> Result<(), Failure> {
     let client = session.client()?;
-    block_on(&new_cancel()?, async {
+    block_on(&session.cancel, async {
         for reference in references {
             let removed = client.remove(reference).await;
             removed.map_err(|error| failure::removal(&error, reference))?;
@@ -51,7 +50,7 @@ pub(crate) fn remove(session: &Session<'_>, references: &[Reference]) -> Result<
 /// Prints a manifest or index, byte for byte as the registry has it.
 pub(crate) fn manifest(session: &Session<'_>, reference: &Reference) -> Result<(), Failure> {
     let client = session.client()?;
-    let bytes = block_on(&new_cancel()?, async {
+    let bytes = block_on(&session.cancel, async {
         let failed = |error| failure::registry(&error);
         let found = client.resolve(reference).await.map_err(failed)?;
         match found.bytes {
@@ -70,7 +69,7 @@ pub(crate) fn copy(session: &Session<'_>, arguments: &CopyArguments) -> Result<(
     let progress = session.display();
     let target = std::slice::from_ref(&arguments.target);
     let local = local_source(&store, &arguments.source)?;
-    let pushed = block_on(&new_cancel()?, async {
+    let pushed = block_on(&session.cancel, async {
         let failed = |error| failure::transfer(&error);
         transfer::check_push(&client, target, &progress).await.map_err(failed)?;
         let image = if let Some(image) = local {

@@ -31,7 +31,7 @@ pub use diff::{DiffSummary, diff};
 pub(crate) use diff::{LinkOwners, diff_of};
 pub use entry::{Entry, Kind};
 pub use error::LayerError;
-pub use index::{LayerIndex, LayerSource, LayerStack};
+pub use index::{LayerIndex, LayerSource, LayerStack, TableOfContents};
 pub(crate) use owners::{HELD, Record, STAT, Sidecar, is_internal, real_mode};
 pub use owners::{OverlayFormat, Owners};
 pub(crate) use read::Content;

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest, Reference};
 use crate::progress::{Event, Progress, Task, TaskId};
@@ -213,8 +213,20 @@ impl Job<'_> {
     }
 
     async fn push_blobs(&self, blobs: &[Descriptor]) -> Result<Vec<Fate>, TransferError> {
-        let pushes: Vec<_> = blobs.iter().map(|blob| Ok(self.push_blob(blob))).collect();
-        stream::iter(pushes).try_buffer_unordered(PARALLEL).try_collect().await
+        let pushes: Vec<_> = blobs.iter().map(|blob| self.push_blob(blob)).collect();
+        let mut pushes = stream::iter(pushes).buffer_unordered(PARALLEL);
+        let (mut fates, mut interrupted) = (Vec::new(), None);
+        while let Some(result) = pushes.next().await {
+            match result {
+                Ok(fate) => fates.push(fate),
+                // The others come to where they can be gone on with.
+                Err(error @ TransferError::Registry(RegistryError::Interrupted { .. })) => {
+                    interrupted = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        interrupted.map_or(Ok(fates), Err)
     }
 
     async fn push_blob(&self, blob: &Descriptor) -> Result<Fate, TransferError> {

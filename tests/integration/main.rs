@@ -29,6 +29,8 @@ mod registry_commands;
 mod registry_faults;
 mod registry_resume;
 mod registry_settings;
+mod registry_tls;
+mod registry_tokens;
 mod reproducibility;
 mod run;
 mod settings;

@@ -24,7 +24,9 @@ pub(crate) mod scratch;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
 pub(crate) mod stand_in;
+pub(crate) mod tls;
 pub(crate) mod token;
+pub(crate) mod wire;
 
 pub(crate) use coracle::Coracle;
 pub(crate) use image::Image;
@@ -32,3 +34,11 @@ pub(crate) use place::Place;
 pub(crate) use proxy::Proxy;
 pub(crate) use registry::Registry;
 pub(crate) use scratch::Scratch;
+pub(crate) use wire::Wire;
+
+/// Shows what was measured to whoever runs a test by hand (`--no-capture`).
+pub(crate) fn show(figure: &str) {
+    use std::io::Write as _;
+
+    let _ = writeln!(std::io::stderr(), "{figure}");
+}
