@@ -63,6 +63,8 @@ pub(super) enum Call {
     },
     /// The same, in as many parts as the third argument says, which the second points to.
     WriteParts,
+    /// It says what happens when a child ends, in a struct that the second argument points to.
+    WhenChildEnds,
     /// It makes a thread or process.
     Fork,
     HostName,
@@ -239,6 +241,7 @@ pub(super) fn verdicts(asked: &Asked) -> Vec<(u32, Verdict)> {
     for (name, call) in all(asked) {
         set(name, verdict(call, asked.has(Topic::Relative)));
     }
+    set("rt_sigaction", Verdict::AskIf(libc::SIGCHLD.cast_unsigned()));
     set("vfork", Verdict::Ask);
     set("fork", Verdict::Ask);
     set("uname", Verdict::Ask);
@@ -299,6 +302,9 @@ pub(super) fn find(number: u32) -> Option<Call> {
     let is_it = |name| syscalls::number(name) == Some(number);
     if number == syscalls::special::CLONE || is_it("fork") || is_it("vfork") {
         return Some(Call::Fork);
+    }
+    if is_it("rt_sigaction") {
+        return Some(Call::WhenChildEnds);
     }
     if is_it("uname") {
         return Some(Call::HostName);
