@@ -68,7 +68,7 @@ pub(crate) enum ProgressMode {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArguments>),
-    /// Copy an image, or an index with all its images, to another name in a registry
+    /// Copy an image, or an index with all its images, between registries, layouts and archives
     Copy(CopyArguments),
     /// List the images in the store
     Images,

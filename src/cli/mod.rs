@@ -8,6 +8,7 @@ mod build;
 mod build_args;
 mod call;
 mod context;
+mod copy;
 mod debug;
 mod diagnostic;
 mod dockerfile;
@@ -22,6 +23,7 @@ mod login;
 mod named_context;
 mod network;
 mod output_spec;
+mod place;
 mod progress;
 mod pull;
 mod push;
@@ -77,7 +79,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
 fn perform(session: &Session<'_>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Build(arguments) => build::build(session, &arguments)?,
-        Command::Copy(arguments) => remote::copy(session, &arguments)?,
+        Command::Copy(arguments) => copy::copy(session, &arguments)?,
         Command::Index(command) => index::index(session, command)?,
         Command::Ls(arguments) => remote::list(session, &arguments.reference)?,
         Command::Manifest(arguments) => remote::manifest(session, &arguments.reference)?,

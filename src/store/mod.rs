@@ -43,6 +43,7 @@
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>.
 
 mod blob;
+mod contents;
 mod error;
 pub(crate) mod index;
 mod journal;
@@ -65,6 +66,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use blob::BlobWriter;
+pub use contents::{Contents, ContentsError};
 pub use error::StoreError;
 pub use index::REF_NAME;
 pub use mounts::{HeldMount, Hold};
