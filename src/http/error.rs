@@ -146,7 +146,7 @@ impl HttpError {
     /// Reads reqwest's error, and strips the URL that its message would show.
     pub(crate) fn from_reqwest(url: &Url, source: reqwest::Error) -> Self {
         let (place, source) = (Place::of(url), source.without_url());
-        match tls_error(&source) {
+        match cause(&source) {
             Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate { place, source },
             Some(rustls::Error::AlertReceived(alert)) if is_about_client(*alert) => {
                 Self::ClientCertificate { place, source }
@@ -159,6 +159,13 @@ impl HttpError {
     /// Whether another try may end better (rule B092).
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. })
+    }
+
+    /// Whether nobody listens at the port.
+    pub(crate) fn is_refused(&self) -> bool {
+        let Self::Connect { source, .. } = self else { return false };
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        cause::<std::io::Error>(source).is_some_and(|error| error.kind() == refused)
     }
 
     /// What to do about it.
@@ -190,8 +197,8 @@ fn named(path: Option<&Path>) -> String {
     path.map(|path| format!("`{}` is ", path.display())).unwrap_or_default()
 }
 
-/// What TLS says is wrong, if it is TLS.
-fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+/// The first cause of kind `E` among the causes of `error`.
+fn cause<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref() {

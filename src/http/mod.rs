@@ -102,6 +102,8 @@ type Kind = (Trust, Route, Option<PathBuf>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
     Verified,
+    /// All, or there will be none: then nobody reads the system's, which takes longer than most
+    /// requests.
     Any,
 }
 
@@ -228,6 +230,28 @@ impl Http {
         Err(HttpError::Redirect { place: Place::of(&request.url), source })
     }
 
+    /// Whether TLS is spoken where `url` points to, whoever it is that speaks it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no time left, or nobody listens there.
+    pub async fn speaks_tls(&self, url: &Url) -> Result<bool, HttpError> {
+        let place = Place::of(url);
+        let client = self.client_with(url, Trust::Any)?;
+        let asked = self.budget.spend(client.head(url.clone()).send()).await;
+        let asked = asked.map_err(|spent| HttpError::OutOfTime { place, limit: spent.0 })?;
+        let spoken = match asked.map_err(|source| HttpError::from_reqwest(url, source)) {
+            Ok(_) => true,
+            Err(error) if error.is_refused() => return Err(error),
+            Err(error) => !matches!(error, HttpError::Connect { .. }),
+        };
+        self.config.log.tell(|| {
+            let does = if spoken { "speaks" } else { "does not speak" };
+            format!("{} {does} TLS", Place::of(url))
+        });
+        Ok(spoken)
+    }
+
     /// One request, one answer, and a line in the log.
     async fn exchange(
         &self,
@@ -277,8 +301,11 @@ impl Http {
 
     /// The client for the host of `url`.
     fn client(&self, url: &Url) -> Result<reqwest::Client, HttpError> {
-        let listed = redirect::is_listed(&self.config.insecure, url);
-        let trust = if listed { Trust::Any } else { Trust::Verified };
+        let is_any = url.scheme() == "http" || redirect::is_listed(&self.config.insecure, url);
+        self.client_with(url, if is_any { Trust::Any } else { Trust::Verified })
+    }
+
+    fn client_with(&self, url: &Url, trust: Trust) -> Result<reqwest::Client, HttpError> {
         let route = if redirect::is_loopback(url) { Route::Direct } else { Route::Environment };
         let directory = self.config.certificates.of(url);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

@@ -238,7 +238,7 @@ impl Client {
         call: &Call<'_>,
         request: &Request,
     ) -> Result<Response, RegistryError> {
-        let sent = self.send(request, self.http.retry(), call.patience).await;
+        let sent = self.send(request, call.patience).await;
         sent.map_err(|source| call.unreachable(source))
     }
 

@@ -15,7 +15,7 @@ use reqwest::{
 };
 
 use crate::http::{
-    CertificateDirectories, Http, HttpConfig, HttpError, Log, Request, Response, Retry,
+    CertificateDirectories, Http, HttpConfig, HttpError, Log, Place, Request, Response, Retry,
     same_origin, story,
 };
 use crate::oci::Reference;
@@ -247,7 +247,7 @@ impl Client {
         let scheme = match endpoint.transport {
             Transport::Https => "https",
             Transport::Http => "http",
-            Transport::HttpsThenHttp => self.host(endpoint).scheme().unwrap_or("https"),
+            Transport::HttpsThenHttp => self.host(endpoint).known_scheme().unwrap_or("https"),
         };
         let url = endpoint.url(scheme, path).map(|mut url| {
             if let Some(namespace) = &endpoint.namespace {
@@ -255,10 +255,7 @@ impl Client {
             }
             url
         });
-        let url = url.ok_or_else(|| {
-            let bad = Misbehaviour::BadUrl(format!("{scheme}://{}{path}", endpoint.host));
-            call.misbehaved(bad)
-        })?;
+        let url = url.ok_or_else(|| call.bad_url(scheme, path))?;
         Ok(Request::new(method, url))
     }
 
@@ -288,50 +285,63 @@ impl Client {
         Ok(response)
     }
 
-    /// Sends `request` as it is, over plain HTTP if the host is one that may, and must.
+    /// Sends `request` as it is, over plain HTTP if the host is one that may, and must (rule B007).
     pub(crate) async fn deliver(
         &self,
         call: &Call<'_>,
         request: &mut Request,
     ) -> Result<Response, RegistryError> {
-        let host = self.host(call.endpoint);
-        let undecided = call.endpoint.transport == Transport::HttpsThenHttp
-            && host.scheme().is_none()
-            && request.url.scheme() == "https";
-        if !undecided {
-            return self.exchange(call, request, self.http.retry()).await;
+        let may_be_plain = call.endpoint.transport == Transport::HttpsThenHttp;
+        if may_be_plain && request.url.scheme() == "https" && self.is_plain(call).await? {
+            let path = match request.url.query() {
+                None => request.url.path().to_owned(),
+                Some(query) => format!("{}?{query}", request.url.path()),
+            };
+            request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
         }
-        let refused = match self.exchange(call, request, self.http.retry().once()).await {
-            Ok(response) => {
-                host.set_scheme("https");
-                return Ok(response);
+        self.exchange(call, request).await
+    }
+
+    /// Whether the host speaks no TLS. What it speaks decides, and not whether it is trusted: a
+    /// certificate that is not is no reason to do without.
+    async fn is_plain(&self, call: &Call<'_>) -> Result<bool, RegistryError> {
+        let url = call.endpoint.url("https", "/v2/");
+        let url = url.ok_or_else(|| call.bad_url("https", "/v2/"))?;
+        let retry = self.retry(call.patience);
+        let find_out = async {
+            let mut attempt = 0;
+            loop {
+                let failed = match self.http.speaks_tls(&url).await {
+                    Ok(true) => return Ok("https"),
+                    Ok(false) => return Ok("http"),
+                    Err(error) => error,
+                };
+                attempt += 1;
+                if !failed.is_transient() || attempt >= retry.connects.min(retry.attempts) {
+                    return Err(failed);
+                }
+                self.http.pause(Place::of(&url), retry.delay(attempt - 1)).await?;
             }
-            Err(error) => error,
         };
-        if !matches!(&refused, RegistryError::Unreachable { source, .. } if may_be_plain(source)) {
-            return Err(refused);
+        let scheme = self.host(call.endpoint).scheme(find_out).await;
+        Ok(scheme.map_err(|source| call.unreachable(source))? == "http")
+    }
+
+    fn retry(&self, patience: Patience) -> Retry {
+        let retry = self.http.retry();
+        match patience {
+            Patience::Retry => retry,
+            Patience::Brief => retry.briefly(),
+            Patience::Once => retry.once(),
         }
-        let path = match request.url.query() {
-            None => request.url.path().to_owned(),
-            Some(query) => format!("{}?{query}", request.url.path()),
-        };
-        request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
-        let response = self.exchange(call, request, self.http.retry()).await?;
-        // So a port for TLS answers, and no registry.
-        if response.status() == StatusCode::BAD_REQUEST {
-            return Err(refused);
-        }
-        host.set_scheme("http");
-        Ok(response)
     }
 
     async fn exchange(
         &self,
         call: &Call<'_>,
         request: &Request,
-        retry: Retry,
     ) -> Result<Response, RegistryError> {
-        let response = self.send(request, retry, call.patience).await;
+        let response = self.send(request, call.patience).await;
         let response = response.map_err(|source| call.unreachable(source))?;
         for text in response.headers().get_all(WARNING).iter().filter_map(|it| it.to_str().ok()) {
             if let Some(text) = warning_text(text) {
@@ -345,18 +355,12 @@ impl Client {
     pub(crate) async fn send(
         &self,
         request: &Request,
-        retry: Retry,
         patience: Patience,
     ) -> Result<Response, HttpError> {
-        let retry = match patience {
-            Patience::Retry => retry,
-            Patience::Brief => retry.briefly(),
-            Patience::Once => retry.once(),
-        };
         let is_final = |status, _: &HeaderMap, body: &[u8]| {
             status == StatusCode::TOO_MANY_REQUESTS && Answer::parse(body).is_long_limit()
         };
-        self.http.send_retrying(request, retry, is_final).await
+        self.http.send_retrying(request, self.retry(patience), is_final).await
     }
 
     /// The error that an answer of an unwelcome status is.
@@ -373,15 +377,6 @@ impl Client {
     }
 }
 
-/// Whether a host that may speak plain HTTP seems to do so. A certificate that is not trusted is
-/// proof of the contrary.
-fn may_be_plain(error: &HttpError) -> bool {
-    matches!(
-        error,
-        HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Timeout { .. }
-    )
-}
-
 impl Call<'_> {
     /// What the registry is called.
     fn name(&self) -> String {
@@ -394,6 +389,10 @@ impl Call<'_> {
 
     pub(crate) fn misbehaved(&self, source: Misbehaviour) -> RegistryError {
         RegistryError::Misbehaved { host: self.name(), subject: self.subject.clone(), source }
+    }
+
+    fn bad_url(&self, scheme: &str, path: &str) -> RegistryError {
+        self.misbehaved(Misbehaviour::BadUrl(format!("{scheme}://{}{path}", self.endpoint.host)))
     }
 
     pub(crate) fn unauthorized(&self, login: Login, answer: Answer) -> RegistryError {

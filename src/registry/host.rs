@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -51,7 +51,7 @@ pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Grant>>>;
 /// What has been learnt about a host.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
-    scheme: AtomicU8,
+    scheme: tokio::sync::OnceCell<&'static str>,
     refuses_chunks: AtomicBool,
     learnt: Mutex<Learnt>,
 }
@@ -63,23 +63,18 @@ struct Learnt {
     login: Option<Login>,
 }
 
-const HTTPS: u8 = 1;
-const HTTP: u8 = 2;
-
 impl Host {
-    /// The scheme that worked, if one has.
-    pub(crate) fn scheme(&self) -> Option<&'static str> {
-        match self.scheme.load(Ordering::Relaxed) {
-            HTTPS => Some("https"),
-            HTTP => Some("http"),
-            _ => None,
-        }
+    /// The scheme by which the host is spoken to, which `find_out` finds out once.
+    pub(crate) async fn scheme<E>(
+        &self,
+        find_out: impl Future<Output = Result<&'static str, E>>,
+    ) -> Result<&'static str, E> {
+        self.scheme.get_or_try_init(|| find_out).await.copied()
     }
 
-    /// Notes that a scheme works.
-    pub(crate) fn set_scheme(&self, scheme: &str) {
-        let value = if scheme == "http" { HTTP } else { HTTPS };
-        self.scheme.store(value, Ordering::Relaxed);
+    /// The same, if it was found out before.
+    pub(crate) fn known_scheme(&self) -> Option<&'static str> {
+        self.scheme.get().copied()
     }
 
     /// Whether the host is known to take blobs whole only.

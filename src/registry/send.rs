@@ -220,7 +220,7 @@ impl Upload<'_> {
             self.client.call(&self.once(), request).await?
         } else {
             // Signed storage: its URL is the proof, and ours would be refused (rule B070).
-            let sent = self.client.send(&request, self.client.http.retry(), Patience::Once).await;
+            let sent = self.client.send(&request, Patience::Once).await;
             sent.map_err(|source| self.call.unreachable(source))?
         };
         if matches!(response.status().as_u16(), 200..=202 | 204) {

@@ -148,7 +148,7 @@ impl Client {
         if let Ok(grant) = self.grant(call, &request).await {
             request.authorization = grant.map(|grant| grant.header);
         }
-        let _ = self.send(&request, self.http.retry(), Patience::Once).await;
+        let _ = self.send(&request, Patience::Once).await;
     }
 }
 

@@ -145,6 +145,7 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
         Verdict::AskClone => if_any_bit(0, NEW_NAMESPACES, EPERM, ASK),
         Verdict::AskIf(value) => unless_one_of(&[value], ALLOW, ASK),
         Verdict::AskUnlessZero(index) => if_any_bit(index, u32::MAX, ASK, ALLOW),
+        Verdict::AskIf(value) => unless_one_of(&[value], ALLOW, ASK),
         Verdict::AskOfPath => unless_one_of(&[AT_FDCWD], ALLOW, ASK),
         Verdict::AskUnlessEmpty(flags) => if_any_bit(flags, AT_EMPTY_PATH, ALLOW, ASK),
         Verdict::AskOfPathUnlessEmpty(flags) => {
@@ -310,6 +311,7 @@ mod tests {
             (13, Verdict::AskIf(17)),
             (74, Verdict::Skip),
             (161, Verdict::Ask),
+            (13, Verdict::AskIf(17)),
         ];
         let check = |number, arguments: [u32; 6], expected| {
             let verdict = run_with(&changes, syscalls::ARCHITECTURE, number, arguments);
@@ -331,6 +333,8 @@ mod tests {
         check(302, [7, 0, 0, 0, 0, 0], ASK);
         check(74, [0; 6], SKIP);
         check(161, [0; 6], ASK);
+        check(13, [17, 0, 0, 0, 0, 0], ASK);
+        check(13, [2, 0, 0, 0, 0, 0], ALLOW);
         check(0, [0; 6], ALLOW);
         check(435, [0; 6], ENOSYS);
     }

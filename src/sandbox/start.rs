@@ -13,12 +13,11 @@ use crate::sandbox::protocol::{Order, Outcome};
 /// `/dev/stdout`.
 pub(super) fn prepare_streams(order: &Order, null: Option<BorrowedFd<'_>>) -> io::Result<()> {
     if !order.spec.interactive {
-        match null {
-            Some(null) => rustix::stdio::dup2_stdin(null)?,
-            None => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                rustix::stdio::dup2_stdin(rustix::fs::open("/dev/null", flags, Mode::empty())?)?;
-            }
+        if let Some(null) = null {
+            rustix::stdio::dup2_stdin(null)?;
+        } else {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::stdio::dup2_stdin(rustix::fs::open("/dev/null", flags, Mode::empty())?)?;
         }
     }
     let user = &order.spec.user;

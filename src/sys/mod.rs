@@ -6,6 +6,7 @@
 pub(crate) mod beneath;
 pub(crate) mod credentials;
 pub(crate) mod landlock;
+pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod notify;

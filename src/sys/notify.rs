@@ -32,11 +32,11 @@ use crate::sys::seccomp::{Instruction, Program};
 /// program with a timer signal could start the same call over and over.
 const WAIT_KILLABLE_RECEIVE: libc::c_ulong = 1 << 5;
 
-const RECEIVE: u32 = request(0b11, 0, size_of::<RawNotification>());
-const SEND: u32 = request(0b11, 1, size_of::<RawAnswer>());
-const IS_VALID: u32 = request(0b01, 2, size_of::<u64>());
-const ADD_DESCRIPTOR: u32 = request(0b01, 3, size_of::<RawDescriptor>());
-const SET_FLAGS: u32 = request(0b01, 4, size_of::<u64>());
+const RECEIVE: libc::Ioctl = request(0b11, 0, size_of::<RawNotification>());
+const SEND: libc::Ioctl = request(0b11, 1, size_of::<RawAnswer>());
+const IS_VALID: libc::Ioctl = request(0b01, 2, size_of::<u64>());
+const ADD_DESCRIPTOR: libc::Ioctl = request(0b01, 3, size_of::<RawDescriptor>());
+const SET_FLAGS: libc::Ioctl = request(0b01, 4, size_of::<u64>());
 
 /// The flag of an answer that lets the kernel carry the call out.
 const CONTINUE: u32 = 1;
@@ -47,10 +47,14 @@ const AND_SEND: u32 = 2;
 const TAKE_TURNS: u64 = 1;
 
 /// The number of an ioctl of seccomp, whose letter is `!`. Direction: 1 for writing, 2 for reading.
-const fn request(direction: u32, number: u32, size: usize) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the structs are small")]
-    let size = size as u32;
-    direction << 30 | size << 16 | (b'!' as u32) << 8 | number
+#[allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "the structs are small, and the type differs by target"
+)]
+const fn request(direction: u32, number: u32, size: usize) -> libc::Ioctl {
+    (direction << 30 | (size as u32) << 16 | (b'!' as u32) << 8 | number) as libc::Ioctl
 }
 
 /// `struct seccomp_notif`.
@@ -158,7 +162,7 @@ impl Listener {
     /// 6.6 cannot.
     pub(crate) fn take_turns(&self) {
         // SAFETY: the kernel takes the flags by value; no memory of ours is touched.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), SET_FLAGS as _, TAKE_TURNS) };
+        unsafe { libc::ioctl(self.0.as_raw_fd(), SET_FLAGS, TAKE_TURNS) };
     }
 
     /// Waits for the next call. `None` when nobody is left who could make one; kernels before 6.11 do
@@ -183,10 +187,9 @@ impl Listener {
                     let (id, arguments) = (raw.id, raw.arguments);
                     return Ok(Some(Notification { id, thread, call, arguments }));
                 }
-                Err(Errno::INTR) => {}
-                // The caller was killed, or was the last.
                 Err(Errno::NOENT) if self.is_alone()? => return Ok(None),
-                Err(Errno::NOENT) => {}
+                // The caller was killed.
+                Err(Errno::INTR | Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -241,6 +244,7 @@ impl Listener {
     /// # Errors
     ///
     /// `ENOENT` if the caller is gone, `EMFILE` if it may have no more.
+    #[allow(dead_code, reason = "for backends that give more than one")]
     pub(crate) fn add_descriptor(
         &self,
         id: u64,
@@ -284,9 +288,9 @@ impl Listener {
     /// # Safety
     ///
     /// `argument` must be what `request` takes, and live until the call returns.
-    unsafe fn ioctl<T>(&self, request: u32, argument: *mut T) -> Result<i32, Errno> {
+    unsafe fn ioctl<T>(&self, request: libc::Ioctl, argument: *mut T) -> Result<i32, Errno> {
         // SAFETY: the caller promises that the argument fits the request.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), request as _, argument) };
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), request, argument) };
         if result < 0 { Err(last_errno()) } else { Ok(result) }
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 /// As much as any page: a copy that stays in one cannot fail in the middle.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 
 /// Reads as much as there is of `buffer.len()` bytes at `address`; says how much that is.
 ///
@@ -38,11 +38,11 @@ pub(crate) fn read_string(process: Pid, address: u64, limit: usize) -> Result<Ve
     let mut string = Vec::new();
     let mut at = address;
     while string.len() < limit {
-        let in_page = usize::try_from(PAGE - at % PAGE).unwrap_or(limit);
+        let in_page = usize::try_from(at % PAGE as u64).map_or(PAGE, |offset| PAGE - offset);
         // Most strings are short.
         let wanted =
             in_page.min(limit - string.len()).min(if string.is_empty() { 256 } else { limit });
-        let mut chunk = [0; PAGE as usize];
+        let mut chunk = [0; PAGE];
         let count = read(process, at, &mut chunk[..wanted])?;
         if count == 0 {
             return Err(Errno::FAULT);

@@ -225,6 +225,19 @@ fn a_step_without_network_has_none() {
     }
 }
 
+/// A shell starts the next command of a pipeline while the one before it ends, and hears of that by a
+/// signal: no call of it may fail for that reason.
+#[test]
+fn shells_start_pipelines_undisturbed() {
+    let step = "RUN i=0; while [ $i -lt 100 ]; do true | cat | true | cat; \
+        x=$(echo a | cat; true & echo b > /dev/null); i=$((i+1)); done; echo $i > /count";
+    for backend in BACKENDS {
+        let bench = require!(Bench::new(backend));
+        let image = bench.build(&format!("FROM busybox\n{step}\n"), &[]);
+        assert_eq!(image.top()["count"].text(), "100\n", "{backend:?}");
+    }
+}
+
 #[test]
 fn control_c_and_sigkill_leave_nothing_running() {
     let step = "RUN (trap '' INT TERM; sleep 1000) & (sleep 1000 &) ; echo under-''way; sleep 1000";

@@ -4,6 +4,8 @@
 //! always safe, as Landlock stands behind it: what is at stake is whether `/proc`, `/dev` and the
 //! like are seen, and not what can be reached.
 
+use std::collections::BTreeSet;
+
 use crate::sandbox::seccomp::Verdict;
 use crate::sandbox::syscalls;
 
@@ -61,10 +63,10 @@ pub(super) enum Call {
     },
     /// The same, in as many parts as the third argument says, which the second points to.
     WriteParts,
+    /// It says what happens when a child ends, in a struct that the second argument points to.
+    WhenChildEnds,
     /// It makes a thread or process.
     Fork,
-    /// It says what is to happen when a child has ended.
-    SignalAction,
     HostName,
     /// It does something to the process whose number is this argument.
     ToProcess(usize),
@@ -84,22 +86,43 @@ pub(super) enum Follows {
     Flags(usize),
 }
 
-/// What depends on the step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// Whether paths that begin at a descriptor are asked about too: something is at a place in the
-    /// tree that only looks as if it were there.
-    pub(super) relative: bool,
-    /// Whether something in the tree may not be changed.
-    pub(super) changes: bool,
-    /// Whether something in the tree is to look like another file system.
-    pub(super) file_systems: bool,
-    /// Whether one of those may hold only so much.
-    pub(super) quotas: bool,
-    /// Whether signals to other processes are to be judged: the kernel does not.
-    pub(super) signals: bool,
-    /// Whether all families of sockets may be used, or only those that lead nowhere.
-    pub(super) network: bool,
+/// What is asked about in some steps only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// Paths that begin at a descriptor, too: something is at a place in the tree that only looks as if
+    /// it were there.
+    Relative,
+    /// Changes, as something in the tree may not be changed.
+    Changes,
+    /// File systems, as something in the tree is to look like another one.
+    FileSystems,
+    /// Writes, as one of those may hold only so much.
+    Quotas,
+    /// Signals to other processes: the kernel does not judge them.
+    Signals,
+    /// Families of sockets: only those may be used that lead nowhere. Nobody has to ask.
+    Sockets,
+}
+
+/// What is asked about in a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Asked(BTreeSet<Topic>);
+
+impl Asked {
+    /// Those topics whose condition holds.
+    pub(super) fn about(topics: impl IntoIterator<Item = (Topic, bool)>) -> Self {
+        Self(topics.into_iter().filter(|(_, holds)| *holds).map(|(topic, _)| topic).collect())
+    }
+
+    /// The same, and one topic more.
+    pub(super) fn and(mut self, topic: Topic) -> Self {
+        self.0.insert(topic);
+        self
+    }
+
+    pub(super) fn has(&self, topic: Topic) -> bool {
+        self.0.contains(&topic)
+    }
 }
 
 const fn here(path: usize) -> PathAt {
@@ -204,24 +227,26 @@ const SIGNALS: &[(&str, Call)] = &[
 const SYNCS: [&str; 5] = ["fdatasync", "fsync", "sync", "sync_file_range", "syncfs"];
 
 /// What the filter says, beside what it says in every step.
-pub(super) fn verdicts(asked: Asked) -> Vec<(u32, Verdict)> {
+pub(super) fn verdicts(asked: &Asked) -> Vec<(u32, Verdict)> {
     let mut verdicts = Vec::new();
     let mut set = |name: &str, verdict| {
         verdicts.extend(syscalls::number(name).map(|number| (number, verdict)));
     };
-    SYNCS.iter().for_each(|name| set(name, Verdict::Skip));
+    for name in SYNCS {
+        set(name, Verdict::Skip);
+    }
     // Root without a mount namespace could climb out of its root with it; Landlock would let it look
     // at files' metadata there, and change it.
     set("chroot", Verdict::Refuse);
     for (name, call) in all(asked) {
-        set(name, verdict(call, asked.relative));
+        set(name, verdict(call, asked.has(Topic::Relative)));
     }
+    set("rt_sigaction", Verdict::AskIf(libc::SIGCHLD.cast_unsigned()));
     set("vfork", Verdict::Ask);
     set("fork", Verdict::Ask);
     set("uname", Verdict::Ask);
-    set("rt_sigaction", Verdict::AskIf(libc::SIGCHLD.cast_unsigned()));
     verdicts.push((syscalls::special::CLONE, Verdict::AskClone));
-    if !asked.network {
+    if asked.has(Topic::Sockets) {
         verdicts.push((syscalls::special::SOCKET, Verdict::UnixSocket));
     }
     verdicts
@@ -250,41 +275,41 @@ fn verdict(call: Call, relative: bool) -> Verdict {
     }
 }
 
-fn all(asked: Asked) -> impl Iterator<Item = (&'static str, Call)> {
+fn all(asked: &Asked) -> impl Iterator<Item = (&'static str, Call)> {
     const STATFS: &[(&str, Call)] = &[("statfs", Call::StatFs { at: here(0), buffer: 1 })];
-    let only_if = |condition, calls: &'static [(&str, Call)]| if condition { calls } else { &[] };
+    let only_if =
+        |topic, calls: &'static [(&str, Call)]| if asked.has(topic) { calls } else { &[] };
     let calls = [
         LOOKS,
         TO_PROCESSES,
-        only_if(asked.changes, CHANGES),
-        only_if(asked.quotas, WRITES),
-        only_if(asked.signals, SIGNALS),
-        only_if(asked.file_systems, STATFS),
+        only_if(Topic::Changes, CHANGES),
+        only_if(Topic::Quotas, WRITES),
+        only_if(Topic::Signals, SIGNALS),
+        only_if(Topic::FileSystems, STATFS),
     ];
     calls.into_iter().flatten().copied()
 }
 
 /// What the call of this number wants.
 pub(super) fn find(number: u32) -> Option<Call> {
-    let everything = Asked {
-        relative: true,
-        changes: true,
-        file_systems: true,
-        quotas: true,
-        signals: true,
-        network: false,
-    };
+    let everything = Asked(BTreeSet::from([
+        Topic::Relative,
+        Topic::Changes,
+        Topic::FileSystems,
+        Topic::Quotas,
+        Topic::Signals,
+    ]));
     let is_it = |name| syscalls::number(name) == Some(number);
     if number == syscalls::special::CLONE || is_it("fork") || is_it("vfork") {
         return Some(Call::Fork);
     }
     if is_it("rt_sigaction") {
-        return Some(Call::SignalAction);
+        return Some(Call::WhenChildEnds);
     }
     if is_it("uname") {
         return Some(Call::HostName);
     }
-    all(everything).find(|(name, _)| is_it(name)).map(|(_, call)| call)
+    all(&everything).find(|(name, _)| is_it(name)).map(|(_, call)| call)
 }
 
 /// All of them by number: to look one up must not take long.
@@ -298,16 +323,16 @@ mod tests {
 
     #[test]
     fn whatever_is_asked_about_is_known() {
-        let every = Asked {
-            relative: true,
-            changes: true,
-            file_systems: true,
-            quotas: true,
-            signals: true,
-            network: true,
-        };
-        for asked in [Asked::default(), every] {
-            for (number, verdict) in verdicts(asked) {
+        let topics = [
+            Topic::Relative,
+            Topic::Changes,
+            Topic::FileSystems,
+            Topic::Quotas,
+            Topic::Signals,
+            Topic::Sockets,
+        ];
+        for asked in [Asked::default(), Asked::about(topics.map(|topic| (topic, true)))] {
+            for (number, verdict) in verdicts(&asked) {
                 if !matches!(verdict, Verdict::Skip | Verdict::Refuse | Verdict::UnixSocket) {
                     assert!(find(number).is_some(), "{number}");
                 }

@@ -52,7 +52,10 @@ pub(super) fn serve(order: &Order, orders: File) -> Result<Outcome, Failure> {
     }
     let wall = Wall::of_kernel();
     if wall == Wall::None && !order.without_wall {
-        return refuse("keep a step in its root directory without Landlock");
+        return refuse(
+            "keep a step in its root directory: this kernel has no Landlock, and \
+             `--insecure-isolation` was not given",
+        );
     }
     // What is put into the tree must be taken out again even if the builder dies: its end is seen at
     // the other end of its pipe.

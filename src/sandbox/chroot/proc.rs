@@ -365,10 +365,12 @@ impl Proc {
         }
     }
 
+    /// What is in a directory of files that are the same for everybody, as far as this kernel has them.
     fn common_in(&self, directory: &[u8]) -> Listing {
         let more = ["sys/kernel/hostname"];
         let below = COMMON.iter().chain(&more).filter_map(|path| {
             let rest = path.as_bytes().strip_prefix(directory)?;
+            statat(&self.host, *path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             Some(match rest.iter().position(|byte| *byte == b'/') {
                 Some(end) => (rest[..end].to_vec(), Item::Directory),
                 None => (rest.to_vec(), Item::File),

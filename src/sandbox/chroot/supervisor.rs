@@ -16,7 +16,7 @@ use rustix::thread::CapabilitySet;
 use crate::sandbox::caps;
 use crate::sandbox::chroot::answer::Question;
 use crate::sandbox::chroot::bury::become_reaper;
-use crate::sandbox::chroot::calls::{Asked, verdicts};
+use crate::sandbox::chroot::calls::{Topic, verdicts};
 use crate::sandbox::chroot::inside::Inside;
 use crate::sandbox::chroot::wall;
 use crate::sandbox::error::{Failure, While as _};
@@ -110,8 +110,8 @@ fn command(order: &Order, inside: &Inside, to_supervisor: &OwnedFd, failed: &Own
         step::tell(failed, &Outcome::from(failure));
         return 127;
     }
-    let asked = Asked { network: order.spec.host_network, ..inside.asked };
-    let confine = || confine(inside, asked, to_supervisor);
+    let network = order.spec.host_network;
+    let confine = || confine(inside, network, to_supervisor);
     step::main(order, failed, &Confinement { kept: KEPT, confine: &confine })
 }
 
@@ -123,11 +123,13 @@ fn enter(inside: &Inside, cwd: &str) -> Result<(), Failure> {
 }
 
 /// Puts up the wall, and the filter that asks.
-fn confine(inside: &Inside, asked: Asked, to_supervisor: &OwnedFd) -> Result<(), Failure> {
-    wall::build(inside.root.as_fd(), asked.network).to("keep the step in its root directory")?;
+fn confine(inside: &Inside, network: bool, to_supervisor: &OwnedFd) -> Result<(), Failure> {
+    let asked = inside.asked.clone();
+    let asked = if network { asked } else { asked.and(Topic::Sockets) };
+    wall::build(inside.root.as_fd(), network).to("keep the step in its root directory")?;
     caps::limit(KEPT).to("limit the capabilities")?;
     set_no_new_privileges().to("set \"no new privileges\"")?;
-    let filter = seccomp::filter(&verdicts(asked));
+    let filter = seccomp::filter(&verdicts(&asked));
     let listener = notify::install(&filter).to("install the system call filter")?;
     notify::send_descriptor(to_supervisor, &listener).to("hand the filter to its supervisor")
 }

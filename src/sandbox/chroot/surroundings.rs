@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchown, makedev, mknodat};
 
 use crate::oci::ImagePath;
-use crate::sandbox::chroot::calls::Asked;
+use crate::sandbox::chroot::calls::{Asked, Topic};
 use crate::sandbox::chroot::census::{Census, MOST};
 use crate::sandbox::chroot::inside::{self, Inside};
 use crate::sandbox::chroot::mirror::Mirror;
@@ -23,6 +23,7 @@ use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::mountpoint::{self, Made, MountPoints, Shape};
 use crate::sandbox::{Bind, MemoryFile, Spec, WholeTree};
 use crate::sys::beneath;
+use crate::sys::lock::{Locked, lock};
 
 /// The devices that every program expects, with their numbers.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -65,6 +66,8 @@ pub(super) struct Surroundings {
     workshop: PathBuf,
     swaps: Swaps,
     made: Vec<Made>,
+    /// Keeps what is only in memory there.
+    _locked: Vec<Locked>,
 }
 
 impl Surroundings {
@@ -89,9 +92,9 @@ pub(super) fn prepare(
     let workshop = workshop.to("make a directory beside the root")?.keep();
     let mut preparing = Preparing::begin(&workshop, &tree.directory)?;
     let prepared = preparing.all(spec, signals);
-    let Preparing { swaps, points, .. } = preparing;
+    let Preparing { swaps, points, locked, .. } = preparing;
     let (tree, made) = (tree.directory.clone(), points.into_made());
-    let surroundings = Surroundings { tree, workshop, swaps, made };
+    let surroundings = Surroundings { tree, workshop, swaps, made, _locked: locked };
     match prepared {
         Ok(inside) => Ok((surroundings, inside)),
         Err(failure) => {
@@ -108,6 +111,7 @@ struct Preparing<'a> {
     points: MountPoints,
     swaps: Swaps,
     memory: Vec<(ImagePath, OwnedFd)>,
+    locked: Vec<Locked>,
     read_only: Vec<ImagePath>,
     temporary: Vec<Quota>,
     /// Where directories were moved that were wanted at one more place.
@@ -143,6 +147,7 @@ impl<'a> Preparing<'a> {
             points: MountPoints::new(copy),
             swaps: Swaps::new(&aside).to("open a directory beside the root")?,
             memory: Vec::new(),
+            locked: Vec::new(),
             read_only: Vec::new(),
             temporary: Vec::new(),
             moved: Vec::new(),
@@ -178,16 +183,16 @@ impl<'a> Preparing<'a> {
             root,
             mirror: Mirror::new(proc_directory),
             devices,
-            asked: Asked {
+            asked: Asked::about([
                 // What is in memory only has an empty file in its place, and nobody may take it for
-                // the content. What is read-only is not, to those who are not asked about.
-                relative: !self.memory.is_empty() || self.read_only.len() > 2,
-                changes: !self.read_only.is_empty(),
-                file_systems: !self.temporary.is_empty(),
-                quotas: self.temporary.iter().any(|it| it.size > 0),
-                signals,
-                network: true,
-            },
+                // the content. Beside the two files of the network, what is read-only is to be so for
+                // everybody.
+                (Topic::Relative, !self.memory.is_empty() || self.read_only.len() > 2),
+                (Topic::Changes, !self.read_only.is_empty()),
+                (Topic::FileSystems, !self.temporary.is_empty()),
+                (Topic::Quotas, self.temporary.iter().any(|it| it.size > 0)),
+                (Topic::Signals, signals),
+            ]),
             memory: std::mem::take(&mut self.memory),
             read_only: std::mem::take(&mut self.read_only),
             temporary: std::mem::take(&mut self.temporary),
@@ -225,22 +230,20 @@ impl<'a> Preparing<'a> {
         let action = || format!("show the host's `{}`", bind.source.display());
         let known = self.moved.iter().find(|(source, _)| *source == bind.source);
         let known = known.map(|(_, path)| path.clone());
-        let (shape, stand) = match known {
-            Some(path) => (Shape::Directory, Stand::Link(path)),
-            None => {
-                let kind = fs::symlink_metadata(&bind.source).to(action())?.file_type();
-                let shape = if kind.is_dir() { Shape::Directory } else { Shape::File };
-                let source = bind.source.clone();
-                let stand = match () {
-                    () if kind.is_socket() => Stand::SocketOf(source),
-                    () if bind.movable => Stand::Moved(source),
-                    () if kind.is_dir() => {
-                        let source = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
-                        return Err(Failure { action: action(), source });
-                    }
-                    () => Stand::CopyOf(source),
-                };
-                (shape, stand)
+        let (shape, stand) = if let Some(path) = known {
+            (Shape::Directory, Stand::Link(path))
+        } else {
+            let kind = fs::symlink_metadata(&bind.source).to(action())?.file_type();
+            let source = bind.source.clone();
+            match (kind.is_dir(), bind.movable) {
+                _ if kind.is_socket() => (Shape::File, Stand::SocketOf(source)),
+                (true, true) => (Shape::Directory, Stand::Moved(source)),
+                (false, true) => (Shape::File, Stand::Moved(source)),
+                (false, false) => (Shape::File, Stand::CopyOf(source)),
+                (true, false) => {
+                    let source = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+                    return Err(Failure { action: action(), source });
+                }
             }
         };
         let path = self.put(&bind.target, shape, &stand)?;
@@ -258,6 +261,8 @@ impl<'a> Preparing<'a> {
         let memory = sealed(file.content.reveal(), file.mode & 0o7777).to(action())?;
         let (uid, gid) = (Uid::from_raw(file.uid), Gid::from_raw(file.gid));
         fchown(&memory, Some(uid), Some(gid)).to(action())?;
+        // Swapped pages are still better than a file in the store.
+        self.locked.extend(lock(&memory, file.content.reveal().len()).ok().flatten());
         let path = self.put(&file.target, Shape::File, &Stand::Empty)?;
         self.memory.push((path, memory));
         Ok(())

@@ -1,7 +1,7 @@
 //! What an emulated user may do with a file: on disk everything belongs to one user, so the kernel
 //! would allow it all.
 //!
-//! The rules are the kernel's, of path_resolution(7) and capabilities(7).
+//! The rules are the kernel's, of `path_resolution(7)` and `capabilities(7)`.
 
 use std::os::fd::AsFd as _;
 
@@ -28,7 +28,8 @@ pub(super) fn permits(who: &Credentials, owner: &Owner, wanted: u32) -> Result<(
     } else {
         owner.mode
     };
-    if wanted & !bits & 7 == 0 {
+    let lacking = wanted & !bits & (READ | WRITE | EXECUTE);
+    if lacking == 0 {
         return Ok(());
     }
     let is_directory = owner.kind() == FileType::Directory;

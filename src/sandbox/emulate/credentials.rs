@@ -1,6 +1,6 @@
 //! Who an emulated process is: user, groups, capabilities; and how it may become somebody else.
 //!
-//! The rules are the kernel's, of capabilities(7), credentials(7) and setuid(2).
+//! The rules are the kernel's, of `capabilities(7)`, `credentials(7)` and `setuid(2)`.
 
 use std::sync::Arc;
 

@@ -119,9 +119,9 @@ impl Devices {
     ) -> Result<(), Errno> {
         let owner = Owner { uid, gid, mode: CHARACTER | mode, device };
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let made = openat(directory, name, flags, mode_on_disk(owner.mode))?;
-        let stat = fstat(&made)?;
-        records.set_new(&stat, &own_path(made.as_fd()), &owner)?;
+        let file = openat(directory, name, flags, mode_on_disk(owner.mode))?;
+        let stat = fstat(&file)?;
+        records.set_new(&stat, &own_path(file.as_fd()), &owner)?;
         // A place may lack some of them.
         if let Ok(found) = rustix::fs::stat(real) {
             let mut known = self.real.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,8 +13,8 @@ const VERSION_3: u32 = 0x2008_0522;
 const FIELD: usize = 65;
 
 /// A call that returns an id.
-pub(super) fn id(call: &Call<'_>, look: impl FnOnce(&Credentials) -> u32) -> Answered {
-    Ok(Reply::Value(i64::from(look(&call.process.credentials()))))
+pub(super) fn id(call: &Call<'_>, look: impl FnOnce(&Credentials) -> u32) -> Reply {
+    Reply::Value(i64::from(look(&call.process.credentials())))
 }
 
 /// `getresuid`, `getresgid`.
@@ -185,10 +185,10 @@ fn ambient(call: &Call<'_>, bit: u64) -> Answered {
 }
 
 /// `umask`: returns the old one.
-pub(super) fn umask(call: &Call<'_>) -> Answered {
+pub(super) fn umask(call: &Call<'_>) -> Reply {
     let new = call.bits(0) & 0o777;
     let old = call.process.with(|state| std::mem::replace(&mut state.umask, new));
-    Ok(Reply::Value(i64::from(old)))
+    Reply::Value(i64::from(old))
 }
 
 /// `uname`, with the step's own host name.

@@ -165,10 +165,10 @@ fn find_identity(call: &Call<'_>) -> Answered {
     let ids = || [call.bits(0), call.bits(1), call.bits(2)];
     let [one, two, _] = ids();
     match i64::from(call.asked.call) {
-        libc::SYS_getuid => identity::id(call, |who| who.users.real),
-        libc::SYS_geteuid => identity::id(call, |who| who.users.effective),
-        libc::SYS_getgid => identity::id(call, |who| who.groups.real),
-        libc::SYS_getegid => identity::id(call, |who| who.groups.effective),
+        libc::SYS_getuid => Ok(identity::id(call, |who| who.users.real)),
+        libc::SYS_geteuid => Ok(identity::id(call, |who| who.users.effective)),
+        libc::SYS_getgid => Ok(identity::id(call, |who| who.groups.real)),
+        libc::SYS_getegid => Ok(identity::id(call, |who| who.groups.effective)),
         libc::SYS_getresuid => identity::three(call, |who| who.users),
         libc::SYS_getresgid => identity::three(call, |who| who.groups),
         libc::SYS_getgroups => identity::groups(call),
@@ -184,7 +184,7 @@ fn find_identity(call: &Call<'_>) -> Answered {
         libc::SYS_capget => identity::capabilities(call),
         libc::SYS_capset => identity::set_capabilities(call),
         libc::SYS_prctl => identity::setting(call),
-        libc::SYS_umask => identity::umask(call),
+        libc::SYS_umask => Ok(identity::umask(call)),
         libc::SYS_uname => identity::uname(call),
         _ => find_other(call),
     }
@@ -200,9 +200,12 @@ fn find_other(call: &Call<'_>) -> Answered {
         libc::SYS_getsockname => sockets::name_of(call, false),
         libc::SYS_getpeername => sockets::name_of(call, true),
         libc::SYS_getsockopt => sockets::peer_credentials(call),
+        libc::SYS_rt_sigaction => others::signal_action(call),
         libc::SYS_kill => others::kill(call),
-        libc::SYS_tkill | libc::SYS_rt_sigqueueinfo => others::signal(call, 0),
-        libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => others::signal(call, 0),
+        libc::SYS_tkill
+        | libc::SYS_tgkill
+        | libc::SYS_rt_sigqueueinfo
+        | libc::SYS_rt_tgsigqueueinfo => others::signal(call, 0),
         libc::SYS_setpriority => others::priority(call, false),
         libc::SYS_ioprio_set => others::priority(call, true),
         libc::SYS_pidfd_open

@@ -145,7 +145,7 @@ impl Scratch {
 pub(super) fn make(parent: &OwnedFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
     let name = PathBuf::from(OsStr::from_bytes(name));
     mkdirat(parent, &name, Mode::RWXU)?;
-    let made = openat(parent, &name, OPEN | OFlags::NOFOLLOW, Mode::empty())?;
-    rustix::fs::fchmod(&made, Mode::from_raw_mode(mode | 0o700))?;
-    Ok(made)
+    let opened = openat(parent, &name, OPEN | OFlags::NOFOLLOW, Mode::empty())?;
+    rustix::fs::fchmod(&opened, Mode::from_raw_mode(mode | 0o700))?;
+    Ok(opened)
 }

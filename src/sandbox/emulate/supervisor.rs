@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -26,12 +25,11 @@ use crate::sandbox::emulate::resolve::Walked;
 use crate::sandbox::emulate::scratch::Scratch;
 use crate::sandbox::emulate::sockets::Sockets;
 use crate::sandbox::emulate::start_point::Base;
-use crate::sandbox::emulate::surroundings::{self, Surroundings};
+use crate::sandbox::emulate::surroundings::{self, MadeIn, Surroundings};
 use crate::sandbox::emulate::trace::Tracer;
 use crate::sandbox::emulate::world::World;
 use crate::sandbox::emulate::{notifications, start};
 use crate::sandbox::error::{Failure, While as _};
-use crate::sandbox::mountpoint::Made;
 use crate::sandbox::protocol::{Order, Outcome};
 use crate::sandbox::{RootFs, User, WholeTree};
 use crate::sys::notify::{self, Listener, Notification};
@@ -40,10 +38,10 @@ use crate::sys::{beneath, ptrace};
 
 /// What new files are like: readable by all, writable by the owner.
 const UMASK: u32 = 0o022;
-/// Fewer threads than this do not answer at a time, however few processors there are: some wait for
-/// the disk.
-const MIN_WORKERS: usize = 4;
-const MAX_WORKERS: usize = 16;
+/// How many threads answer at a time: as many as there are processors, within these limits. While one
+/// waits for the disk another goes on; the more there are, the colder are their caches.
+const MIN_WORKERS: usize = 2;
+const MAX_WORKERS: usize = 8;
 
 /// Carries out the order; `orders` closing means that the sandbox is to end.
 pub(super) fn serve(order: &Order, orders: File) -> Result<Outcome, Failure> {
@@ -86,13 +84,11 @@ fn prepare_self() -> io::Result<()> {
     Ok(rustix::process::setrlimit(Resource::Nofile, most)?)
 }
 
-type MadePoints = Vec<(PathBuf, Vec<Made>)>;
-
 fn build(
     order: &Order,
     tree: &WholeTree,
     scratch: Scratch,
-) -> Result<(World, MadePoints), Failure> {
+) -> Result<(World, Vec<MadeIn>), Failure> {
     let spec = &order.spec;
     let directory = &tree.directory;
     let root = beneath::open_root(directory).to("open the root file system")?;
@@ -175,7 +171,8 @@ fn run(order: &Order, world: &Arc<World>, orders: File) -> Result<Outcome, Failu
             let _ = rustix::process::kill_process(main, Signal::KILL);
             let _ = rustix::process::waitpid(Some(main), rustix::process::WaitOptions::empty());
             // The process's own words say more than that it did not come back.
-            return Ok(words(failure).to("hear from the command's process")?.ok_or(error)?);
+            let words = words(failure).to("hear from the command's process")?;
+            return words.ok_or(error);
         }
     };
     Ok(words(failure).to("hear from the command's process")?.unwrap_or(outcome))

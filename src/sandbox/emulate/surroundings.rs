@@ -25,14 +25,16 @@ use crate::sys::beneath;
 const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const MASKED_IN_SYS: [&str; 2] = ["/sys/devices/virtual/powercap", "/sys/firmware"];
 
+/// A directory, and what was made in it only to be covered.
+pub(super) type MadeIn = (PathBuf, Vec<Made>);
+
 /// What has been shown so far, and what had to be made for it.
 #[derive(Debug)]
 pub(super) struct Surroundings<'a> {
     pub(super) mounts: Mounts,
     records: &'a Records,
     scratch: &'a Scratch,
-    /// What was made only to be covered, and in which directory.
-    made: Vec<(PathBuf, Vec<Made>)>,
+    made: Vec<MadeIn>,
     /// On which devices there are files of the step's.
     pub(super) devices: Vec<u64>,
 }
@@ -190,7 +192,7 @@ impl<'a> Surroundings<'a> {
     }
 
     /// What was made only to be covered.
-    pub(super) fn into_parts(self) -> (Mounts, Vec<(PathBuf, Vec<Made>)>, Vec<u64>) {
+    pub(super) fn into_parts(self) -> (Mounts, Vec<MadeIn>, Vec<u64>) {
         (self.mounts, self.made, self.devices)
     }
 }
@@ -213,6 +215,6 @@ fn shown(source: OwnedFd) -> io::Result<Shown> {
 }
 
 /// Removes again what was made only to be covered.
-pub(super) fn tidy(made: &[(PathBuf, Vec<Made>)]) -> io::Result<()> {
+pub(super) fn tidy(made: &[MadeIn]) -> io::Result<()> {
     made.iter().rev().try_for_each(|(directory, made)| mountpoint::remove(directory, made))
 }

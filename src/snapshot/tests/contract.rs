@@ -76,12 +76,12 @@ fn check(scripts: &[&str], expected: &[&str]) {
     let mut directory = Subject::new(Style::Directory, &layers);
     let mut all = Vec::new();
     for script in scripts {
-        let (one, seen_there) = overlay.step(script);
-        let (other, seen_here) = directory.step(script);
+        let (one, wanted) = overlay.step(script);
+        let (other, seen) = directory.step(script);
         let shown = names(&one);
         assert_eq!(names(&other), shown, "{script}");
         assert!(one == other, "the same names, but not the same layer: {script}");
-        assert_eq!(seen_here, seen_there, "{script}");
+        assert_eq!(seen, wanted, "{script}");
         all.extend(shown);
     }
     assert_eq!(all, expected);
@@ -288,12 +288,12 @@ fn a_layer_between_two_steps_is_added_to_the_tree_of_the_first() {
         subject.copy(&copied);
     }
     let script = "echo 2 > etc/second; rm srv/only; echo x >> new/deep/file";
-    let (one, seen_there) = overlay.step(script);
-    let (other, seen_here) = directory.step(script);
+    let (one, wanted) = overlay.step(script);
+    let (other, seen) = directory.step(script);
     assert_eq!(names(&other), names(&one));
     assert!(one == other);
-    assert_eq!(seen_here, seen_there);
-    assert!(seen_here.contains("-644 0:0 /etc/first 1"), "{seen_here}");
+    assert_eq!(seen, wanted);
+    assert!(seen.contains("-644 0:0 /etc/first 1"), "{seen}");
 }
 
 fn directory_with_mode(path: &str) -> (Entry, &'static str) {

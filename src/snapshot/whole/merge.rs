@@ -162,16 +162,13 @@ struct Sources<'a> {
 
 impl Sources<'_> {
     fn get(&mut self, index: usize) -> Result<&OwnedFd, SnapshotError> {
-        let position = match self.open.iter().position(|(other, _)| *other == index) {
-            Some(position) => position,
-            None => {
-                let root = self.view.layers()[index].root();
-                let opened = beneath::open_directory(root, self.path.relative())
-                    .map_err(SnapshotError::tree("open", self.path))?;
-                self.open.push((index, opened));
-                self.open.len() - 1
-            }
-        };
-        Ok(&self.open[position].1)
+        let known = self.open.iter().position(|(other, _)| *other == index);
+        if known.is_none() {
+            let root = self.view.layers()[index].root();
+            let opened = beneath::open_directory(root, self.path.relative())
+                .map_err(SnapshotError::tree("open", self.path))?;
+            self.open.push((index, opened));
+        }
+        Ok(&self.open[known.unwrap_or(self.open.len() - 1)].1)
     }
 }

@@ -82,13 +82,12 @@ pub(super) fn prepare(
         let before = arguments.take().unwrap_or_else(|| vec![Vec::new()]);
         let mut after = vec![script.interpreter.clone()];
         after.extend(script.argument);
-        after.push(named);
+        after.push(std::mem::take(&mut named));
         after.extend(before.into_iter().skip(1));
         arguments = Some(after);
-        named = script.interpreter.clone();
-        let found = match world.find(call, HERE, &script.interpreter, true)? {
-            Walked::Found(found) => found,
-            _ => return Err(Errno::ACCESS),
+        named.extend_from_slice(&script.interpreter);
+        let Walked::Found(found) = world.find(call, HERE, &script.interpreter, true)? else {
+            return Err(Errno::ACCESS);
         };
         candidate = Candidate::new(call, found)?;
     }

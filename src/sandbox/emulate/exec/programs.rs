@@ -79,11 +79,12 @@ impl Programs {
             return Ok(made.clone());
         }
         let number = state.made.len().to_string();
-        let directory = make(&self.directory, number.as_bytes(), 0o700).map_err(errno)?;
+        let directory =
+            make(&self.directory, number.as_bytes(), 0o700).map_err(|error| errno(&error))?;
         let base = base(name);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let copy = openat(&directory, OsStr::from_bytes(base), flags, Mode::RWXU)?;
-        write(program, &File::from(copy), interpreter).map_err(errno)?;
+        write(program, &File::from(copy), interpreter).map_err(|error| errno(&error))?;
         let host = [&*self.host, b"/", number.as_bytes(), b"/", base].concat();
         state.names.insert(host.clone(), name.to_vec());
         state.made.insert(version, host.clone());
@@ -102,7 +103,8 @@ impl Programs {
             return Ok(alias.clone());
         }
         let number = format!("alias-{}", state.aliases.len());
-        let directory = make(&self.directory, number.as_bytes(), 0o700).map_err(errno)?;
+        let directory =
+            make(&self.directory, number.as_bytes(), 0o700).map_err(|error| errno(&error))?;
         symlinkat(OsStr::from_bytes(host), &directory, OsStr::from_bytes(called))?;
         let alias = [&*self.host, b"/", number.as_bytes(), b"/", called].concat();
         state.aliases.insert(key, alias.clone());
@@ -116,8 +118,8 @@ fn base(path: &[u8]) -> &[u8] {
     last.filter(|name| !matches!(*name, b"." | b"..")).unwrap_or(b"program")
 }
 
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 fn write(

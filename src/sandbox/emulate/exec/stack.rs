@@ -80,10 +80,10 @@ impl Block {
                 at += string.len() as u64 + 1;
             }
             bytes.extend(rest.iter().chain(&[0]).flat_map(|pointer| pointer.to_ne_bytes()));
-            strings.iter().for_each(|string| {
+            for string in strings {
                 bytes.extend_from_slice(string);
                 bytes.push(0);
-            });
+            }
         }
         let path = start + bytes.len() as u64;
         bytes.extend_from_slice(&self.path);

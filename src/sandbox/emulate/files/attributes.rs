@@ -140,11 +140,10 @@ fn change_owner(call: &Call<'_>, found: &Found, uid: u32, gid: u32) -> Answered 
     let before = owner_of(call.world, &who, found);
     let may_give = who.can(cap::CHOWN);
     let is_mine = before.uid == who.users.files;
-    let new_uid = if uid == SAME { before.uid } else { uid };
-    let new_gid = if gid == SAME { before.gid } else { gid };
     let keeps_user = uid == SAME || uid == before.uid && is_mine;
     let may_have_group = gid == SAME || is_mine && (gid == before.gid || who.is_in_group(gid));
-    if !may_give && !(keeps_user && may_have_group) {
+    let may = may_give || keeps_user && may_have_group;
+    if !may {
         return Err(Errno::PERM);
     }
     let mut mode = before.mode;
@@ -154,7 +153,9 @@ fn change_owner(call: &Call<'_>, found: &Found, uid: u32, gid: u32) -> Answered 
             mode &= !SETGID;
         }
     }
-    set(call, found, &before, &Owner { uid: new_uid, gid: new_gid, mode, ..before })
+    let new = |id, old| if id == SAME { old } else { id };
+    let after = Owner { uid: new(uid, before.uid), gid: new(gid, before.gid), mode, ..before };
+    set(call, found, &before, &after)
 }
 
 /// `utimensat(directory, path, times, flags)`: without a path it is about the descriptor.

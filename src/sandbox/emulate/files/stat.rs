@@ -114,11 +114,8 @@ fn look_at_name(
         let stat = statat(&world.proc, OsStr::from_bytes(&at), AtFlags::SYMLINK_NOFOLLOW);
         (stat, [b"/proc/", &*within].concat())
     };
-    let mut stat = match found {
-        Ok(stat) => stat,
-        // Perhaps the directory is missing, perhaps it stands for another.
-        Err(_) => return None,
-    };
+    // If not, perhaps the directory is missing, perhaps it stands for another.
+    let mut stat = found.ok()?;
     let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
     if !world.file_devices.contains(&stat.st_dev)
         || is_link && follow

@@ -130,23 +130,23 @@ pub(super) fn look(
     path: &[u8],
     name: &[u8],
 ) -> Result<Node, Errno> {
-    let word = std::str::from_utf8(name).map_err(|_| Errno::NOENT)?;
+    let last = std::str::from_utf8(name).map_err(|_| Errno::NOENT)?;
     let names: Vec<&str> = names(path)?;
     let at = |kind| Node { path: [path, b"/", name].concat(), kind };
     let kind = match *names.as_slice() {
-        [] => return look_at_top(world, call, word).map(at),
+        [] => return look_at_top(world, call, last).map(at),
         [top, ..] if TOP_DIRECTORIES.contains(&top) => {
             return kind_on_disk(world, &at(NodeKind::File)).map(at);
         }
         [pid, "task"] => {
             let process = process(world, pid)?;
-            let thread = number(word).and_then(|tid| world.processes.of(tid));
+            let thread = number(last).and_then(|tid| world.processes.of(tid));
             let is_his = thread.is_some_and(|thread| thread.pid == process.pid);
             if is_his { NodeKind::Directory } else { return Err(Errno::NOENT) }
         }
-        [pid] => look_at_process(world, call, pid, word)?,
-        [pid, "task", _] if word != "task" => look_at_process(world, call, pid, word)?,
-        [pid, ref inner @ ..] => look_deeper(world, call, pid, inner, word, &at(NodeKind::File))?,
+        [pid] => look_at_process(world, call, pid, last)?,
+        [pid, "task", _] if last != "task" => look_at_process(world, call, pid, last)?,
+        [pid, ref inner @ ..] => look_deeper(world, call, pid, inner, last, &at(NodeKind::File))?,
     };
     if kind == NodeKind::File {
         kind_on_disk(world, &at(NodeKind::File))?;
@@ -242,8 +242,8 @@ fn number(word: &str) -> Option<Pid> {
     word.parse().ok().filter(|_| plain).and_then(Pid::from_raw)
 }
 
-fn process(world: &World, word: &str) -> Result<std::sync::Arc<Process>, Errno> {
-    number(word).and_then(|pid| world.processes.get(pid)).ok_or(Errno::NOENT)
+fn process(world: &World, name: &str) -> Result<std::sync::Arc<Process>, Errno> {
+    number(name).and_then(|pid| world.processes.get(pid)).ok_or(Errno::NOENT)
 }
 
 /// Whether a node that may be seen is really there, as a file or as a directory.
