@@ -31,6 +31,26 @@ fn dockerignore_keeps_files_out_and_lets_exceptions_in() {
 }
 
 #[test]
+fn a146_an_excluded_directory_is_not_even_looked_into() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let context = Scratch::new();
+    context.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    context.write(".dockerignore", "private\n!open/x\nDockerfile\n.dockerignore\n");
+    context.write("private/key", "key");
+    context.write("open/x", "x");
+    let mode = |mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(context.join("private"), permissions).expect("it is ours");
+    };
+    mode(0o000);
+    let built = build(&context, &[]);
+    mode(0o700);
+    let image = require!(built);
+    assert_eq!(image.files().keys().collect::<Vec<_>>(), ["open", "open/x"]);
+}
+
+#[test]
 fn copy_takes_from_another_stage_by_name_and_by_number() {
     let context = Scratch::new();
     let dockerfile = "FROM busybox AS first\nRUN echo one > /one && chown 1234 /one\n\
@@ -113,6 +133,18 @@ fn a_step_sees_the_arguments_and_not_the_builders_environment() {
     }
     assert!(!env.contains("do-not-tell"), "{env}");
     assert!(image.top()["id"].text().starts_with("uid=0(root) gid=0(root)"));
+}
+
+#[test]
+fn a057_what_the_target_does_not_need_is_not_even_asked_for() {
+    let context = Scratch::new();
+    context.write(
+        "Dockerfile",
+        "FROM 127.0.0.1:1/nowhere AS unneeded\nRUN exit 1\nFROM busybox AS target\nRUN true\n\
+         FROM unneeded\nCOPY --from=127.0.0.1:1/nothing / /\n",
+    );
+    let image = require!(build(&context, &["--target", "target"]));
+    assert!(image.files().contains_key("bin/busybox"));
 }
 
 #[test]
