@@ -22,6 +22,7 @@ mod summary;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use crate::cache::LocalCache;
@@ -33,6 +34,7 @@ use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
+use crate::plan::UnusedArg;
 use crate::progress::Event;
 use crate::progress::Progress;
 use crate::registry::Client;
@@ -80,10 +82,21 @@ pub struct Request {
     pub secrets: BTreeMap<String, Hidden>,
     /// `--ssh`: the sockets of agents by id.
     pub agents: BTreeMap<String, PathBuf>,
+    /// What a command may use up.
+    pub limits: StepLimits,
     /// Where base images come from.
     pub pull: PullPolicy,
     /// What time it is.
     pub now: Timestamp,
+}
+
+/// What a command may use up. It does not change what a command does, so the cache does not ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepLimits {
+    /// `--memory`, in bytes.
+    pub memory: Option<u64>,
+    /// `--timeout`.
+    pub timeout: Option<Duration>,
 }
 
 /// A build context that is a commit of a git repository.
@@ -175,6 +188,11 @@ pub async fn build(
     let mut warnings = plan.warnings.clone();
     warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
     warnings.sort_by_key(|warning| warning.span.start);
+    for UnusedArg { name, nearest } in &plan.unused_args {
+        let meant = nearest.as_ref().map(|it| format!(" (did you mean {it}?)")).unwrap_or_default();
+        let text = format!("--build-arg {name}: no ARG of that name{meant}");
+        workshop.progress.report(Event::Warning(text));
+    }
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));

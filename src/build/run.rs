@@ -27,6 +27,7 @@ use crate::sandbox::Bind;
 use crate::sandbox::Exit;
 use crate::sandbox::Identity;
 use crate::sandbox::Limit;
+use crate::sandbox::MemoryHold;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Spec;
 use crate::sandbox::Stream;
@@ -39,8 +40,11 @@ use crate::snapshot::Committed;
 const USER_FILE_LIMIT: u64 = 10 << 20;
 /// How much of a failed command's output its error shows.
 const TAIL_LINES: usize = 12;
-/// What a command that does not say finds as its host name (rule A151).
-const HOSTNAME: &str = "buildkitsandbox";
+
+/// What `--memory` means where it cannot mean what it should.
+const EACH_PROCESS: &str = "--memory: it limits the data of each process by itself, not of the step \
+    as a whole, as no control group (version 2) with memory is delegated to this user: \
+    `systemd-run --user --scope -p Delegate=yes coracle …`";
 
 /// Runs the command on `files`; the layer is what it changed.
 pub(crate) fn perform(
@@ -52,6 +56,13 @@ pub(crate) fn perform(
 ) -> Result<Layer, BuildErrorKind> {
     let workshop = &site.workshop;
     let sandbox = workshop.sandbox()?;
+    if let Some(text) = sandbox.introduce() {
+        task.note(text);
+        if site.request.limits.memory.is_some() && sandbox.memory_hold() == MemoryHold::EachProcess
+        {
+            task.note(EACH_PROCESS);
+        }
+    }
     let user = user(&step.user, files)?;
     let active = workshop.snapshotter.prepare(files)?;
     let scratch = workshop.store.temp_dir()?;
@@ -63,7 +74,12 @@ pub(crate) fn perform(
     spec.insecure = step.insecure;
     spec.shm_size = step.settings.shm_size.unwrap_or(spec.shm_size);
     spec.limits = step.settings.ulimits.iter().map(limit).collect();
-    spec.binds = workshop.network_files(scratch.path(), &step.settings.hosts)?;
+    if let Some(hostname) = &step.settings.hostname {
+        spec.hostname.clone_from(hostname);
+    }
+    spec.memory = site.request.limits.memory;
+    spec.timeout = site.request.limits.timeout;
+    spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &step.settings.hosts)?;
     add_pipes(&mut spec, &step.pipes, scratch.path())?;
     let mounting = Mounting { site, sandbox, trees, task, scratch: scratch.path() };
     let in_use = mounting.add(&mut spec, &step.mounts)?;
@@ -122,7 +138,7 @@ pub fn run_image(
     }
     spec.user = user(&config.user, &files)?;
     spec.host_network = network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path(), &[])?;
+    spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &[])?;
     spec.interactive = true;
     Ok(workshop.sandbox()?.run(&spec, output, &workshop.cancel)?)
 }
@@ -146,11 +162,12 @@ impl Workshop {
     fn network_files(
         &self,
         scratch: &Path,
+        hostname: &str,
         more: &[(String, String)],
     ) -> Result<Vec<Bind>, BuildErrorKind> {
         let hosts = scratch.join("hosts");
         let mut text =
-            format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+            format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         for (name, address) in more {
             text.extend([address, "\t", name, "\n"]);
         }
@@ -216,8 +233,17 @@ fn failure(
         output = format!("{output}{reason}");
     }
     let status = exit.code();
-    let shown = if exit.reason().is_some() { 1 } else { status };
     let command = step.display.clone();
+    let used_up = match exit {
+        Exit::TimedOut(_) => Some("give it more time: `--timeout` takes `30m` or `2h`"),
+        Exit::OutOfMemory(_) => Some("give it more memory: `--memory` takes `2g`"),
+        _ => None,
+    };
+    if let Some(hint) = used_up {
+        let (exit, hint) = (exit.to_string(), Some(hint.to_owned()));
+        return BuildErrorKind::Exit { command, exit, status, output, hint };
+    }
+    let shown = if exit.reason().is_some() { 1 } else { status };
     let view = files.view();
     let os_release = view.read(&ImagePath::new("/etc/os-release"), 1 << 16).ok().flatten();
     let os_release = os_release.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -2,17 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cli::doctor::DoctorArguments;
+use crate::cli::isolation::IsolationArguments;
 use crate::cli::registry_args::RegistryArguments;
 use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
+use crate::oci::ParsePlatformError;
 use crate::oci::Platform;
 use crate::oci::Reference;
-use crate::sandbox::{Isolation, UnknownIsolation};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
@@ -24,6 +25,15 @@ pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Reads a platform; Docker's tools take several.
+fn one_platform(text: &str) -> Result<Platform, String> {
+    if text.contains(',') {
+        let advice = "build each, and put the images together with `coracle index create`";
+        return Err(format!("these are several platforms: {advice}"));
+    }
+    text.parse().map_err(|error: ParsePlatformError| error.to_string())
 }
 
 /// What all commands take.
@@ -41,33 +51,17 @@ pub(crate) struct GlobalArguments {
     /// How registries are spoken to, and as whom.
     #[command(flatten)]
     pub(crate) registry: RegistryArguments,
-    /// How to keep steps in their root file system: `auto` takes the strongest way that works here.
-    #[arg(
-        long,
-        global = true,
-        value_name = "auto|namespaces|chroot|emulate",
-        default_value = "auto"
-    )]
-    pub(crate) isolation: IsolationChoice,
+    /// How commands are isolated.
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArguments,
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
-}
-
-/// One way to isolate steps, or whichever works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IsolationChoice(pub(crate) Option<Isolation>);
-
-impl FromStr for IsolationChoice {
-    type Err = UnknownIsolation;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        if name == "auto" {
-            Ok(Self(None))
-        } else {
-            name.parse().map(|isolation| Self(Some(isolation)))
-        }
-    }
+    /// Tell of each request to a registry and of the reasons for it, without any secret: on
+    /// standard error, or at the end of FILE. So does `CORACLE_DEBUG`, which is `1` or a FILE.
+    #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "-")]
+    pub(crate) debug: Option<PathBuf>,
 }
 
 /// How to show progress.
@@ -90,8 +84,10 @@ pub(crate) enum ProgressMode {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArguments>),
-    /// Copy an image, or an index with all its images, to another name in a registry
+    /// Copy an image, or an index with all its images, between registries, layouts and archives
     Copy(CopyArguments),
+    /// Say what this place allows, what it lacks, and how to have it
+    Doctor(DoctorArguments),
     /// List the images in the store
     Images,
     /// Put images for several platforms under one name
@@ -156,7 +152,7 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Build for this platform.
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = one_platform)]
     pub(crate) platform: Option<Platform>,
     /// Add a label to the image; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]

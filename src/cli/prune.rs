@@ -12,15 +12,14 @@ use crate::cli::session::Session;
 use crate::cli::size::human;
 use crate::image::StoredImage;
 use crate::oci::ChainId;
-use crate::sandbox;
 use crate::snapshot;
 use crate::store::Store;
 
 /// Removes what no image and no cached step needs, and what can be made again; says what that gave.
 pub(crate) fn prune(session: &Session<'_>, arguments: &PruneArguments) -> Result<(), Failure> {
-    // Unpacked layers belong to whoever steps run as. Where no step could run there are none.
-    let _ = sandbox::enter(session.global.isolation.0);
     let mut store = session.store()?;
+    // Unpacked layers belong to whoever steps run as. Where no step could run there are none.
+    let _ = session.enter(&store)?;
     let forgotten = forget(&store, arguments)?;
     let kept = chains(&store)?;
     let alone = store.alone().map_err(|error| failure::store(&error))?;

@@ -7,6 +7,8 @@ use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::cache::LocalCache;
 use crate::cli::args::GlobalArguments;
+use crate::cli::args::ProgressMode;
+use crate::cli::debug;
 use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::environment::Environment;
@@ -19,8 +21,10 @@ use crate::layer::OverlayFormat;
 use crate::layer::Owners;
 use crate::oci::Timestamp;
 use crate::progress::Progress;
+use crate::registry::Log;
 use crate::sandbox;
 use crate::sandbox::Cancel;
+use crate::sandbox::EnterError;
 use crate::sandbox::Identity;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Style;
@@ -48,6 +52,10 @@ pub(crate) struct Session<'a> {
     pub(crate) environment: &'a Environment,
     /// The registries that the command names.
     pub(crate) hosts: Vec<String>,
+    /// Where `--debug` goes.
+    pub(crate) log: Log,
+    /// Raised by Ctrl-C and SIGTERM.
+    pub(crate) cancel: Cancel,
 }
 
 impl<'a> Session<'a> {
@@ -55,8 +63,11 @@ impl<'a> Session<'a> {
         global: GlobalArguments,
         environment: &'a Environment,
         hosts: Vec<String>,
-    ) -> Self {
-        Self { global, environment, hosts }
+    ) -> Result<Self, Failure> {
+        let log = debug::open(&global, environment)?;
+        let cancel = Cancel::new();
+        let cancel = cancel.map_err(|error| Failure::from_error(Exit::Machine, &error, None))?;
+        Ok(Self { global, environment, hosts, log, cancel })
     }
 
     /// The store's directory.
@@ -76,7 +87,12 @@ impl<'a> Session<'a> {
 
     /// Where progress goes.
     pub(crate) fn display(&self) -> Arc<dyn Progress> {
-        progress::display(self.global.progress)
+        let is_shared = debug::is_on_stderr(&self.global, self.environment);
+        match self.global.progress {
+            // Lines between would tear what is drawn.
+            ProgressMode::Auto if is_shared => progress::display(ProgressMode::Plain),
+            mode => progress::display(mode),
+        }
     }
 
     /// What `git` gets of this machine: nothing but the way out.
@@ -104,25 +120,36 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Gets this process into a position to run commands, or finds out why it cannot be.
+    pub(crate) fn enter(&self, store: &Store) -> Result<Result<Sandbox, EnterError>, Failure> {
+        let Some(wish) = self.global.isolation.wish() else {
+            return Ok(Err(EnterError::Forbidden));
+        };
+        let place = store.temp_dir().map_err(|error| failure::store(&error))?;
+        Ok(sandbox::enter(wish, place.path()))
+    }
+
     /// Everything that a build works with.
     ///
     /// To prepare for commands enters the namespaces that they need, so it must come while there is
     /// one thread. Where the machine allows none, that is an error only for the step that would have
     /// needed them.
     pub(crate) fn workshop(&self, commands: Commands) -> Result<Workshop, Failure> {
-        let sandbox =
-            (commands == Commands::Prepared).then(|| sandbox::enter(self.global.isolation.0));
         let store = self.store()?;
+        let sandbox = match commands {
+            Commands::Prepared => Some(self.enter(&store)?),
+            Commands::NotExpected => None,
+        };
         let entered = sandbox.as_ref().and_then(|sandbox| sandbox.as_ref().ok());
         let (owners, format) = self.file_system(entered);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
-        let style = entered.map_or(Style::Overlay, |sandbox| sandbox.style(&temporary));
+        let style = entered.map_or(Style::Overlay, |sandbox| sandbox.style());
         let snapshotter =
             Snapshotter::new(&store.snapshots_dir(), temporary, owners, format, style)
                 .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
-        let (cancel, progress) = (new_cancel()?, self.display());
+        let (cancel, progress) = (self.cancel.clone(), self.display());
         let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))
             .map_err(|error| failure::fetch(&error))?;
         Ok(Workshop {
@@ -147,11 +174,6 @@ pub(crate) enum Commands {
     Prepared,
     /// Not as far as we know: this process stays what it is, and needs no privilege for anything.
     NotExpected,
-}
-
-/// A flag that nobody has raised yet.
-pub(crate) fn new_cancel() -> Result<Cancel, Failure> {
-    Cancel::new().map_err(|error| Failure::from_error(Exit::Machine, &error, None))
 }
 
 /// What time it is.

@@ -20,6 +20,13 @@ pub(crate) struct StepArguments {
     /// How large `/dev/shm` may grow, such as `1g` [default: 64m].
     #[arg(long, value_name = "SIZE")]
     pub(crate) shm_size: Option<String>,
+    /// How much memory a command may use with all that it starts, such as `2g`. Where no control
+    /// group is delegated to you, it holds for each process by itself, and a note says so.
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// How long a command may take, such as `90s` or `1h30m`; then it is ended and the build fails.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
     /// Set a resource limit of every command, such as `nofile=1024:4096`; repeatable.
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,

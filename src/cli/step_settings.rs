@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
+use crate::build::StepLimits;
 use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::step_args::Allow;
 use crate::cli::step_args::StepArguments;
+use crate::dockerfile::GoDuration;
+use crate::dockerfile::parse_duration;
 use crate::plan::Allowed;
 use crate::plan::RunSettings;
 use crate::plan::Ulimit;
@@ -28,6 +31,12 @@ pub(crate) enum SettingError {
     /// `--shm-size x`
     #[error("`--shm-size {0}` is not a size")]
     BadSize(String),
+    /// `--memory x`
+    #[error("`--memory {0}` is not a size above 0")]
+    BadMemory(String),
+    /// `--timeout x`
+    #[error("`--timeout {0}` is not a duration above 0")]
+    BadTimeout(String),
     /// `--ulimit nofile=x`
     #[error("`--ulimit {0}` is not `NAME=SOFT[:HARD]`")]
     BadLimit(String),
@@ -45,6 +54,8 @@ impl SettingError {
             Self::NoAddress(_) | Self::BadAddress(..) => "write it as `--add-host db:192.0.2.7`",
             Self::Gateway(_) => "use 127.0.0.1: localhost of a command is this machine",
             Self::BadSize(_) => "write it as `128m` or `1g`",
+            Self::BadMemory(_) => "write it as `512m` or `2g`",
+            Self::BadTimeout(_) => "write it as `90s` or `1h30m`",
             Self::BadLimit(_) => "write it as `nofile=1024:4096`; -1 is no limit",
             Self::UnknownLimit(_) => {
                 let names: Vec<&str> = limit_names().collect();
@@ -62,8 +73,11 @@ impl From<SettingError> for Failure {
     }
 }
 
-/// What the options say about all commands.
-pub(crate) fn settings(arguments: &StepArguments) -> Result<RunSettings, SettingError> {
+/// What the options say about all commands; `hostname` is what they find as their host's name.
+pub(crate) fn settings(
+    arguments: &StepArguments,
+    hostname: Option<String>,
+) -> Result<RunSettings, SettingError> {
     let size = |text: &String| parse_size(text).ok_or_else(|| SettingError::BadSize(text.clone()));
     let shm_size = arguments.shm_size.as_ref().map(size).transpose()?;
     Ok(RunSettings {
@@ -71,6 +85,23 @@ pub(crate) fn settings(arguments: &StepArguments) -> Result<RunSettings, Setting
         // As with Docker, 0 is the usual size.
         shm_size: shm_size.filter(|size| *size > 0),
         ulimits: arguments.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?,
+        hostname,
+    })
+}
+
+/// What the options say about how much a command may use up.
+pub(crate) fn limits(arguments: &StepArguments) -> Result<StepLimits, SettingError> {
+    let memory = |text: &String| {
+        let size = parse_size(text).filter(|size| *size > 0);
+        size.ok_or_else(|| SettingError::BadMemory(text.clone()))
+    };
+    let timeout = |text: &String| match parse_duration(text) {
+        Some(GoDuration::Positive(duration)) if !duration.is_zero() => Ok(duration),
+        _ => Err(SettingError::BadTimeout(text.clone())),
+    };
+    Ok(StepLimits {
+        memory: arguments.memory.as_ref().map(memory).transpose()?,
+        timeout: arguments.timeout.as_ref().map(timeout).transpose()?,
     })
 }
 
@@ -154,11 +185,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_may_use_is_more_than_nothing() {
+        let read = |memory: Option<&str>, timeout: Option<&str>| {
+            let (memory, timeout) = (memory.map(str::to_owned), timeout.map(str::to_owned));
+            limits(&StepArguments { memory, timeout, ..StepArguments::default() })
+        };
+        let both = read(Some("512m"), Some("1m30s")).expect("both are sound");
+        assert_eq!(both.memory, Some(512 << 20));
+        assert_eq!(both.timeout, Some(std::time::Duration::from_secs(90)));
+        for memory in ["0", "x", "-1"] {
+            assert_eq!(read(Some(memory), None), Err(SettingError::BadMemory(memory.into())));
+        }
+        for timeout in ["0", "90", "-1s", "soon"] {
+            assert_eq!(read(None, Some(timeout)), Err(SettingError::BadTimeout(timeout.into())));
+        }
+    }
+
+    #[test]
     fn a_size_of_0_is_the_usual_one() {
         let shm_size = |text: &str| {
             let arguments =
                 StepArguments { shm_size: Some(text.to_owned()), ..StepArguments::default() };
-            settings(&arguments).map(|settings| settings.shm_size)
+            settings(&arguments, None).map(|settings| settings.shm_size)
         };
         assert_eq!(shm_size("128m"), Ok(Some(128 << 20)));
         assert_eq!(shm_size("0"), Ok(None));

@@ -178,6 +178,11 @@ impl Sidecar {
         self.0.get(path).copied()
     }
 
+    /// All records, by path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Record)> {
+        self.0.iter()
+    }
+
     pub(crate) fn insert(&mut self, path: ImagePath, record: Record) {
         self.0.insert(path, record);
     }

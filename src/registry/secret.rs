@@ -50,6 +50,15 @@ impl Credential {
     pub fn basic(username: impl Into<String>, password: impl Into<String>) -> Self {
         Self::Password { username: username.into(), password: Secret::new(password) }
     }
+
+    /// Who it is, without what proves it.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Password { username, .. } => format!("user {username}"),
+            Self::IdentityToken { .. } => "an identity token".to_owned(),
+            Self::RegistryToken(_) => "a registry token".to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]

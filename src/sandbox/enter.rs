@@ -1,28 +1,28 @@
 //! Getting into a position to run steps, whoever this process belongs to.
 //!
-//! Root with `CAP_SYS_ADMIN` is in it already. Anybody else needs a user namespace: with a range
-//! of ids where `/etc/subuid` lends one (or, for a container's root, all the ids that there are),
-//! or else with one id. What works is found out by doing it in a process that is thrown away: on
-//! some machines a namespace can be made but nothing can be done in it.
+//! What works is found out by [`Probe`]. Where namespaces do, root with `CAP_SYS_ADMIN` is in it
+//! already; anybody else needs a user namespace: with a range of ids where `/etc/subuid` lends one
+//! (or, for a container's root, all the ids that there are), or else with one id.
 //!
 //! A process can enter a user namespace only while it has one thread.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::Mode;
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use crate::sandbox::idmap::{IdMap, lent, name_of};
-use crate::sandbox::namespaces::filesystem;
-use crate::sandbox::{EnterError, Isolation, OneId, Refusal, Sandbox};
+use crate::sandbox::choice::{Wish, choose};
+use crate::sandbox::idmap::{IdMap, first_free, lent};
+use crate::sandbox::probe::{Probe, Technique, Verdict};
+use crate::sandbox::{EnterError, Isolation, OneId, Sandbox};
 use crate::sys::namespace::unshare;
-use crate::sys::process::{Fork, await_one_thread, exit_now, fork, fork_with};
+use crate::sys::process::{Fork, await_one_thread, exit_now, fork};
 
 /// How the process outside ends: the maps are written.
 const WRITTEN: i32 = 0;
@@ -36,84 +36,41 @@ pub(super) fn set_umask() {
     rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 
-/// Gets this process into a position to run steps: as root of a user namespace, if it is not
-/// root already. Sets the umask to 022.
+/// Gets this process into a position to run steps: as root of a user namespace, if that is how they
+/// are isolated and it is not root already. Sets the umask to 022.
 ///
-/// `wanted` is the way to isolate steps, or else the strongest that works here is taken.
+/// `place` is an empty directory on the store's file system, for trying things in; the caller
+/// removes it.
 ///
 /// Call it before any thread is started, or after all have ended. If the machine refuses, the process is as it was, and can
 /// do everything but run steps.
 ///
 /// # Errors
 ///
-/// Fails if this process has more than one thread, or if the machine does not let it make the
-/// namespaces.
-pub fn enter(wanted: Option<Isolation>) -> Result<Sandbox, EnterError> {
+/// Fails if this process has more than one thread, or if no way that `wish` allows works here.
+pub fn enter(wish: Wish, place: &Path) -> Result<Sandbox, EnterError> {
     set_umask();
     await_one_thread().map_err(EnterError::Threads)?;
-    match wanted {
-        None | Some(Isolation::Namespaces) => enter_namespaces(),
-        Some(isolation) => Ok(Sandbox::without_namespaces(isolation)),
-    }
-}
-
-fn enter_namespaces() -> Result<Sandbox, EnterError> {
-    let uid = rustix::process::geteuid().as_raw();
-    if uid == 0 && try_to_mount(UnshareFlags::empty())?.is_ok() {
-        return Ok(Sandbox::here(None, None));
-    }
-    if let Err((made_namespace, source)) = try_to_mount(UnshareFlags::NEWUSER)? {
-        let is_root = uid == 0;
-        return Err(EnterError::Refused {
-            refusal: Refusal::find(made_namespace, &source),
-            is_root,
-            source,
-        });
-    }
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = name_of(&passwd, uid).map(str::to_owned);
-    let why_one = enter_user_namespace(uid, name.as_deref()).map_err(EnterError::Map)?;
-    Ok(Sandbox::here(Some(name.unwrap_or_else(|| format!("uid {uid}"))), why_one))
-}
-
-/// Tries, in a process of its own, to make namespaces with `more` and to mount something.
-///
-/// The inner error says whether the namespaces were made, and what the kernel said.
-fn try_to_mount(more: UnshareFlags) -> Result<Result<(), (bool, io::Error)>, EnterError> {
-    let (result, telling) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|error| EnterError::Try(error.into()))?;
-    let pid = fork_with(|| {
-        let Err((made, error)) = mount_something(more) else { return 0 };
-        let errno = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
-        let _ = File::from(telling).write_all(&[&[u8::from(made)], errno.as_slice()].concat());
-        1
-    })
-    .map_err(EnterError::Try)?;
-    // Both copies of this end must be closed for the pipe to end.
-    let mut said = [0; 5];
-    let code = exit_code(pid).map_err(EnterError::Try)?;
-    if code == Some(0) {
-        return Ok(Ok(()));
-    }
-    File::from(result).read_exact(&mut said).map_err(EnterError::Try)?;
-    let [made, errno @ ..] = said;
-    Ok(Err((made != 0, io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))))
-}
-
-fn mount_something(more: UnshareFlags) -> Result<(), (bool, io::Error)> {
-    let uid = rustix::process::geteuid().as_raw();
-    let gid = rustix::process::getegid().as_raw();
-    let made_user = more.contains(UnshareFlags::NEWUSER);
-    unshare(more).map_err(|error| (false, error))?;
-    if made_user {
-        write_single(uid, gid).map_err(|error| (true, error))?;
-    }
-    let inside = || {
-        unshare(UnshareFlags::NEWNS | UnshareFlags::NEWPID)?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        filesystem::new("tmpfs", &[], MountAttrFlags::empty())
+    let works = |probe: &Probe, isolation| {
+        let wish = Wish { isolation: Some(isolation), ..wish };
+        choose(probe, wish).is_ok()
     };
-    inside().map(drop).map_err(|error| (made_user, error))
+    let probe = Probe::enough(place, &wish.candidates(), works).map_err(EnterError::Try)?;
+    let choice = choose(&probe, wish).map_err(EnterError::Refused)?;
+    let sandbox = match choice.rung.isolation() {
+        Isolation::Namespaces if probe.works(Technique::Privilege) => Sandbox::here(None, None),
+        Isolation::Namespaces => {
+            let name = probe.name.clone();
+            let why_one =
+                enter_user_namespace(probe.uid, name.as_deref()).map_err(EnterError::Map)?;
+            Sandbox::here(Some(name.unwrap_or_else(|| format!("uid {}", probe.uid))), why_one)
+        }
+        Isolation::Chroot if !probe.works(Technique::Landlock) => {
+            Sandbox::without_namespaces(Isolation::Chroot).even_without_wall()
+        }
+        isolation => Sandbox::without_namespaces(isolation),
+    };
+    Ok(sandbox.knowing(&probe, &choice.better))
 }
 
 /// Enters a user namespace with as many ids as can be had; says why if it is one.
@@ -131,6 +88,27 @@ fn enter_user_namespace(uid: u32, name: Option<&str>) -> io::Result<Option<OneId
     };
     write_single(uid, gid)?;
     Ok(Some(why_one))
+}
+
+/// Tries to enter a user namespace with as many ids as there are to be had, in this process, which
+/// is to be thrown away.
+pub(super) fn try_maps(uid: u32, name: Option<&str>) -> Verdict {
+    let gid = rustix::process::getegid().as_raw();
+    let refused = |said: String| Verdict::Refused { errno: libc::EPERM, said: Some(said) };
+    match maps(uid, gid, name) {
+        Err(why) => refused(why.to_string()),
+        Ok(maps) => match enter_with(&maps) {
+            Ok(Ok(())) => Verdict::Works(Some(maps.uids.count().min(maps.gids.count()))),
+            Ok(Err(OneId::NoHelper { program })) => refused(program.to_owned()),
+            Ok(Err(why)) => refused(why.to_string()),
+            Err(error) => Err::<(), _>(error).into(),
+        },
+    }
+}
+
+/// Why no ids are lent to this user, if so.
+pub(super) fn not_lent(uid: u32, name: Option<&str>) -> Option<OneId> {
+    maps(uid, rustix::process::getegid().as_raw(), name).err()
 }
 
 /// The ids to ask for, and by which way.
@@ -152,7 +130,8 @@ fn maps(uid: u32, gid: u32, name: Option<&str>) -> Result<Maps, OneId> {
         let lent = lent(&read(file), name, uid);
         if lent.is_empty() {
             let user = name.map_or_else(|| uid.to_string(), str::to_owned);
-            return Err(OneId::NotLent { file, user });
+            let first_free = first_free(&(read("/etc/subuid") + &read("/etc/subgid")));
+            return Err(OneId::NotLent { file, user, first_free });
         }
         Ok(IdMap::with_lent(own, &lent))
     };
@@ -230,7 +209,7 @@ fn call_helper(program: &str, target: i32, map: &IdMap) -> Result<(), (i32, Stri
 }
 
 /// Maps one id of each kind, as far as that is not done yet.
-fn write_single(uid: u32, gid: u32) -> io::Result<()> {
+pub(super) fn write_single(uid: u32, gid: u32) -> io::Result<()> {
     if fs::read_to_string("/proc/self/gid_map")?.is_empty() {
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/gid_map", IdMap::single(gid).table())?;
@@ -242,7 +221,7 @@ fn write_single(uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Waits for a process of ours; `None` if a signal ended it.
-fn exit_code(pid: Pid) -> io::Result<Option<i32>> {
+pub(super) fn exit_code(pid: Pid) -> io::Result<Option<i32>> {
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
             Ok(waited) => return Ok(waited.and_then(|(_, status)| status.exit_status())),

@@ -1,5 +1,6 @@
 //! How a command ended.
 
+use std::time::Duration;
 use std::{fmt, io};
 
 /// How a command ended.
@@ -9,6 +10,10 @@ pub enum Exit {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// It was ended, as it took longer than this.
+    TimedOut(Duration),
+    /// It was ended by the kernel, as it used more memory than it may: so many bytes.
+    OutOfMemory(u64),
     /// It never began.
     NotStarted {
         /// The program, as it was asked for.
@@ -30,6 +35,7 @@ impl Exit {
         match self {
             Self::Code(code) => *code,
             Self::Signal(signal) => 128 + signal,
+            Self::TimedOut(_) | Self::OutOfMemory(_) => 128 + libc::SIGKILL,
             Self::NotStarted { errno: libc::ENOENT, .. } => 127,
             Self::NotStarted { .. } => 126,
         }
@@ -55,9 +61,13 @@ impl Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason() {
-            Some(reason) => f.write_str(&reason),
-            None => write!(f, "exit code: {}", self.code()),
+        match (self, self.reason()) {
+            (_, Some(reason)) => f.write_str(&reason),
+            (Self::TimedOut(after), _) => write!(f, "it took longer than {after:?}"),
+            (Self::OutOfMemory(bytes), _) => {
+                write!(f, "it used more than {bytes} bytes of memory")
+            }
+            _ => write!(f, "exit code: {}", self.code()),
         }
     }
 }
@@ -75,6 +85,7 @@ mod tests {
     fn a152_a_status_is_shown_as_a_number() {
         check(&Exit::Code(42), 42, "exit code: 42");
         check(&Exit::Signal(9), 137, "exit code: 137");
+        check(&Exit::TimedOut(Duration::from_millis(1500)), 137, "it took longer than 1.5s");
     }
 
     #[test]

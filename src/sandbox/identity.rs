@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::layer::{OverlayFormat, Owners};
+use crate::sandbox::cgroup::Delegated;
+use crate::sandbox::choice::Judgement;
 use crate::sandbox::idmap::IdMap;
+use crate::sandbox::probe::{Probe, Technique};
 use crate::sandbox::program::Program;
-use crate::sandbox::{Isolation, SandboxError, Style, namespaces};
+use crate::sandbox::{Isolation, SandboxError, Style};
 
 /// The name of the machine's first user namespace: the kernel's `PROC_USER_INIT_INO`.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
@@ -35,10 +38,28 @@ impl Identity {
     /// What this process is without entering anything: `None` for an ordinary user, and for the
     /// root of a user namespace that others have made.
     pub fn of_machine_root() -> Option<Self> {
-        let is_first = fs::read_link("/proc/self/ns/user")
-            .is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
-        (is_first && rustix::process::geteuid().is_root()).then_some(Self::Root)
+        (is_first_namespace() && rustix::process::geteuid().is_root()).then_some(Self::Root)
     }
+}
+
+/// Whether this is the machine's first user namespace, so that ids mean what they say.
+pub(super) fn is_first_namespace() -> bool {
+    fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE)
+}
+
+/// How many ids there are in this user namespace, of users or of groups, whichever are fewer.
+pub(super) fn count_ids() -> u64 {
+    let count = |path| IdMap::parse(&fs::read_to_string(path).unwrap_or_default()).count();
+    count("/proc/self/uid_map").min(count("/proc/self/gid_map"))
+}
+
+/// To what a limit of memory applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryHold {
+    /// To the command and all that it starts, together: a control group holds it.
+    Step,
+    /// To what each process of it has for itself: a resource limit holds that (`RLIMIT_DATA`).
+    EachProcess,
 }
 
 /// Why an ordinary user's namespace has one id only.
@@ -50,6 +71,8 @@ pub enum OneId {
         file: &'static str,
         /// Name or number.
         user: String,
+        /// From here on nobody has been lent any.
+        first_free: u32,
     },
     /// `newuidmap` or `newgidmap` is not installed.
     NoHelper {
@@ -69,10 +92,9 @@ impl OneId {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::NotLent { user, .. } => format!(
-                "lend yourself a range of ids: `sudo usermod --add-subuids 100000-165535 \
-                 --add-subgids 100000-165535 {user}`"
-            ),
+            Self::NotLent { user, first_free, .. } => {
+                format!("lend yourself a range of ids: `{}`", lend(user, *first_free))
+            }
             Self::NoHelper { .. } => {
                 "install newuidmap and newgidmap: the package is `uidmap` (Debian, Ubuntu) or \
                  `shadow-utils` (Fedora, Alpine: `shadow-uidmap`)"
@@ -87,10 +109,28 @@ impl OneId {
     }
 }
 
+impl OneId {
+    /// What the words of a trial mean: a helper that is not installed is named.
+    pub(super) fn of(said: Option<&str>, probe: &Probe) -> Self {
+        match (&probe.not_lent, said) {
+            (Some(why), _) => why.clone(),
+            (None, Some("newuidmap")) => Self::NoHelper { program: "newuidmap" },
+            (None, Some("newgidmap")) => Self::NoHelper { program: "newgidmap" },
+            (None, said) => Self::HelperFailed { said: said.unwrap_or_default().to_owned() },
+        }
+    }
+}
+
+/// The command that lends a user as many ids as Linux distributions do.
+pub(super) fn lend(user: &str, first: u32) -> String {
+    let range = format!("{first}-{}", first.saturating_add(0xffff));
+    format!("sudo usermod --add-subuids {range} --add-subgids {range} {user}")
+}
+
 impl fmt::Display for OneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLent { file, user } => write!(f, "no range of ids for {user} in {file}"),
+            Self::NotLent { file, user, .. } => write!(f, "no range of ids for {user} in {file}"),
             Self::NoHelper { program } => write!(f, "{program} is not installed"),
             Self::HelperFailed { said } => f.write_str(said),
             Self::Given => f.write_str("the surrounding user namespace has one id"),
@@ -108,6 +148,13 @@ pub struct Sandbox {
     may_set_groups: bool,
     of: Option<String>,
     why_one: Option<OneId>,
+    /// Whether overlayfs can keep changes where the store is.
+    can_stack: bool,
+    /// The stronger ways that do not work here, and why.
+    passed_over: Vec<(Isolation, String)>,
+    was_mentioned: Arc<AtomicBool>,
+    /// Found out when it is first needed.
+    control_groups: Arc<OnceLock<Option<Delegated>>>,
     without_wall: bool,
     program: Arc<Program>,
 }
@@ -116,12 +163,10 @@ impl Sandbox {
     /// What this process has now. `of` is whose ids they are, if they were lent.
     pub(super) fn here(of: Option<String>, why_one: Option<OneId>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let first = fs::read_link("/proc/self/ns/user");
-        let is_first = first.is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
         let (uids, gids) =
             (IdMap::parse(&read("/proc/self/uid_map")), IdMap::parse(&read("/proc/self/gid_map")));
         let identity = match uids.count().min(gids.count()) {
-            _ if is_first => Identity::Root,
+            _ if is_first_namespace() => Identity::Root,
             0 | 1 => Identity::Single,
             count => Identity::Range(count),
         };
@@ -135,6 +180,10 @@ impl Sandbox {
             may_set_groups,
             of,
             why_one: why_one.or(given),
+            can_stack: false,
+            passed_over: Vec::new(),
+            was_mentioned: Arc::default(),
+            control_groups: Arc::default(),
             without_wall: false,
             program: Arc::default(),
         }
@@ -152,9 +201,25 @@ impl Sandbox {
         Self { isolation, identity, uids, gids, why_one: None, ..here }
     }
 
+    /// The same, with what a probe has found, and for want of something better.
+    pub(super) fn knowing(mut self, probe: &Probe, better: &[Judgement]) -> Self {
+        let marks = self.has_trusted_marks();
+        self.can_stack =
+            probe.works(if marks { Technique::OverlayTrusted } else { Technique::OverlayUser });
+        let stronger = better.iter().filter(|it| it.rung.isolation() > self.isolation);
+        for judgement in stronger {
+            let isolation = judgement.rung.isolation();
+            if let Some(lack) = judgement.lacks.first()
+                && self.passed_over.iter().all(|(known, _)| *known != isolation)
+            {
+                self.passed_over.push((isolation, lack.reason.clone()));
+            }
+        }
+        self
+    }
+
     /// Lets steps run in `chroot` where this kernel has no Landlock, which alone keeps root in there.
-    #[must_use]
-    pub fn even_without_wall(self) -> Self {
+    pub(super) fn even_without_wall(self) -> Self {
         Self { without_wall: true, ..self }
     }
 
@@ -185,14 +250,10 @@ impl Sandbox {
         if self.has_trusted_marks() { OverlayFormat::Trusted } else { OverlayFormat::User }
     }
 
-    /// In what shape snapshots must give root file systems to this sandbox, where what steps change
-    /// is kept below `directory`. That is tried where it depends on the file system, so ask while this
-    /// process has one thread.
-    pub fn style(&self, directory: &Path) -> Style {
+    /// In what shape snapshots must give root file systems to this sandbox.
+    pub fn style(&self) -> Style {
         match self.isolation {
-            Isolation::Namespaces if namespaces::can_stack(directory, self.has_trusted_marks()) => {
-                Style::Overlay
-            }
+            Isolation::Namespaces if self.can_stack => Style::Overlay,
             Isolation::Namespaces | Isolation::Chroot => Style::Directory,
             Isolation::Emulate => Style::RecordedDirectory,
         }
@@ -218,15 +279,44 @@ impl Sandbox {
         self.why_one.as_ref()
     }
 
-    /// One line for people: what this process runs steps as.
+    /// One line for people: how steps are isolated, with which ids, and why not better.
     pub fn describe(&self) -> String {
+        let mut text = format!("isolation: {}, {}", self.isolation, self.describe_ids());
+        if self.without_wall {
+            text.push_str(", with nothing that keeps root in there");
+        }
+        for (isolation, why) in &self.passed_over {
+            text.push_str(&format!("; not {isolation}: {why}"));
+        }
+        text
+    }
+
+    /// [`describe`](Self::describe), the first time that anybody asks; `None` afterwards.
+    pub fn introduce(&self) -> Option<String> {
+        (!self.was_mentioned.swap(true, Ordering::Relaxed)).then(|| self.describe())
+    }
+
+    /// To what a limit of memory applies here.
+    pub fn memory_hold(&self) -> MemoryHold {
+        match self.control_groups() {
+            Some(_) => MemoryHold::Step,
+            None => MemoryHold::EachProcess,
+        }
+    }
+
+    /// The control groups that are ours to share out, if there are any.
+    pub(super) fn control_groups(&self) -> Option<&Delegated> {
+        self.control_groups.get_or_init(Delegated::take).as_ref()
+    }
+
+    fn describe_ids(&self) -> String {
         let of = self.of.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
         match (self.identity, &self.why_one) {
             (Identity::Emulated, _) => "emulated ids".to_owned(),
             (Identity::Root, _) => "root of this machine".to_owned(),
-            (Identity::Range(count), _) => format!("user namespace with {count} ids{of}"),
-            (Identity::Single, Some(why)) => format!("user namespace with one id{of} ({why})"),
-            (Identity::Single, None) => format!("user namespace with one id{of}"),
+            (Identity::Range(count), _) => format!("{count} ids{of}"),
+            (Identity::Single, Some(why)) => format!("one id{of} ({why})"),
+            (Identity::Single, None) => format!("one id{of}"),
         }
     }
 
@@ -275,6 +365,10 @@ mod tests {
             may_set_groups: true,
             of,
             why_one,
+            can_stack: true,
+            passed_over: Vec::new(),
+            was_mentioned: Arc::default(),
+            control_groups: Arc::default(),
             without_wall: false,
             program: Arc::default(),
         }
@@ -284,18 +378,19 @@ mod tests {
     fn a_description_says_whose_ids_and_how_many() {
         let map = IdMap::with_lent(1000, &[(100_000, 65_536)]);
         let range = sandbox(Identity::Range(map.count()), map, None);
-        assert_eq!(range.describe(), "user namespace with 65537 ids of alice");
+        assert_eq!(range.describe(), "isolation: namespaces, 65537 ids of alice");
         let why = OneId::NoHelper { program: "newuidmap" };
         let single = sandbox(Identity::Single, IdMap::single(1000), Some(why));
         assert_eq!(
             single.describe(),
-            "user namespace with one id of alice (newuidmap is not installed)"
+            "isolation: namespaces, one id of alice (newuidmap is not installed)"
         );
     }
 
     #[test]
     fn an_id_that_does_not_exist_is_refused_with_the_reason() {
-        let why = OneId::NotLent { file: "/etc/subuid", user: "alice".to_owned() };
+        let (file, user) = ("/etc/subuid", "alice".to_owned());
+        let why = OneId::NotLent { file, user, first_free: 231_072 };
         let single = sandbox(Identity::Single, IdMap::single(1000), Some(why.clone()));
         assert!(single.require_user(0).is_ok());
         let error = single.require_user(33).expect_err("no such user");
@@ -304,5 +399,6 @@ mod tests {
             "user 33 does not exist in this build's user namespace, which has 1 ids"
         );
         assert_eq!(error.hint(), Some(why.hint()));
+        assert!(why.hint().contains("--add-subuids 231072-296607 --add-subgids 231072-296607"));
     }
 }

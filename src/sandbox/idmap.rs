@@ -97,6 +97,16 @@ pub(super) fn lent(file: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> 
         .collect()
 }
 
+/// The first id that no line of `/etc/subuid` or `/etc/subgid` lends to anybody, nor any after it.
+/// Those below 100000 are left to the machine's own users, as `useradd` does.
+pub(super) fn first_free(files: &str) -> u32 {
+    let end = |line: &str| {
+        let mut fields = line.trim().split(':').skip(1).map(|field| field.parse::<u32>().ok());
+        fields.next()??.checked_add(fields.next()??)
+    };
+    files.lines().filter_map(end).max().unwrap_or(0).max(100_000)
+}
+
 /// The name of the user `uid` in `/etc/passwd`.
 pub(super) fn name_of(passwd: &str, uid: u32) -> Option<&str> {
     let uid = uid.to_string();
@@ -126,6 +136,13 @@ mod tests {
     fn lines_that_make_no_sense_lend_nothing() {
         check_lent("", &[]);
         check_lent("# alice:1:2\nalice:1\nalice:x:5\nalice:1:0\nalice:1:2:3\nalicea:1:2\n", &[]);
+    }
+
+    #[test]
+    fn a_new_range_comes_after_all_others() {
+        assert_eq!(first_free(""), 100_000);
+        assert_eq!(first_free("alice:100000:65536\n# x\nbob:300000:10\nc:5:5\n"), 300_010);
+        assert_eq!(first_free("alice:4294967295:65536\n"), 100_000);
     }
 
     #[test]

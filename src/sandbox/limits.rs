@@ -30,6 +30,19 @@ pub fn limit_names() -> impl Iterator<Item = &'static str> {
     NAMES.iter().map(|(name, _)| *name)
 }
 
+/// As many open files as Docker gives.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Many open files, and no memory dumps that would end up in the layer.
+pub(super) fn set_usual() -> std::io::Result<()> {
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    let most = files.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    let files = Rlimit { current: Some(most), maximum: Some(most) };
+    rustix::process::setrlimit(Resource::Nofile, files)?;
+    let dumps = rustix::process::getrlimit(Resource::Core);
+    Ok(rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), ..dumps })?)
+}
+
 /// Sets a limit for this process and what it will become.
 pub(super) fn set(limit: &Limit) -> Result<(), Failure> {
     let Limit { name, soft, hard } = limit;

@@ -1,7 +1,9 @@
-//! Why this machine does not let us run steps, and the exact way to change that.
+//! Why this machine does not let us run steps.
 
-use std::fs;
 use std::io;
+
+use crate::sandbox::choice::NoIsolation;
+use crate::sandbox::probe::Switches;
 
 /// Why [`enter`](crate::sandbox::enter) failed. It matters only to builds that run something.
 #[derive(Debug, thiserror::Error)]
@@ -12,19 +14,26 @@ pub enum EnterError {
     /// A trial process could not be started.
     #[error("cannot find out what this machine allows")]
     Try(#[source] io::Error),
-    /// The kernel, or what surrounds this process, said no.
-    #[error("cannot run commands here: {refusal}")]
-    Refused {
-        /// What is in the way.
-        refusal: Refusal,
-        /// Whether this process is root, without the power of root.
-        is_root: bool,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    /// No way to isolate steps that was asked for works here.
+    #[error("{0}")]
+    Refused(NoIsolation),
     /// The namespace was made, but its ids could not be set.
     #[error("cannot set the ids of the user namespace")]
     Map(#[source] io::Error),
+    /// `--isolation none`.
+    #[error("`--isolation none` forbids to run commands")]
+    Forbidden,
+}
+
+impl EnterError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(none) => Some(none.hint()),
+            Self::Forbidden => Some("leave the option away".to_owned()),
+            Self::Threads(_) | Self::Try(_) | Self::Map(_) => None,
+        }
+    }
 }
 
 /// What is in the way of a user namespace.
@@ -48,20 +57,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Reads off the machine what an error means.
-    pub(super) fn find(made_namespace: bool, error: &io::Error) -> Self {
-        let is = |path: &str, value: &str| {
-            fs::read_to_string(path).is_ok_and(|content| content.trim() == value)
-        };
-        let switches = Switches {
-            limit_is_0: is("/proc/sys/user/max_user_namespaces", "0"),
-            root_only: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-            apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
-        };
-        Self::of(made_namespace, error.raw_os_error().unwrap_or_default(), switches)
-    }
-
-    fn of(made_namespace: bool, errno: i32, switches: Switches) -> Self {
+    /// What `errno` means under these settings. `made_namespace` says that there was a namespace, in
+    /// which something else then failed.
+    pub(super) fn of(made_namespace: bool, errno: i32, switches: Switches) -> Self {
         match errno {
             libc::ENOSPC | libc::EUSERS => Self::Limit,
             _ if switches.limit_is_0 => Self::Limit,
@@ -70,44 +68,6 @@ impl Refusal {
             libc::EPERM | libc::EACCES if switches.apparmor => Self::AppArmor,
             _ => Self::Outside,
         }
-    }
-}
-
-/// The machine's settings about user namespaces, as far as it has them.
-#[derive(Debug, Clone, Copy, Default)]
-struct Switches {
-    limit_is_0: bool,
-    root_only: bool,
-    apparmor: bool,
-}
-
-impl EnterError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        let Self::Refused { refusal, is_root, .. } = self else { return None };
-        let hint = match refusal {
-            Refusal::Limit => {
-                "allow them: `sudo sysctl -w user.max_user_namespaces=15000` (to keep it, a file \
-                 in /etc/sysctl.d)"
-            }
-            Refusal::Switch => "allow them: `sudo sysctl -w kernel.unprivileged_userns_clone=1`",
-            Refusal::AppArmor => {
-                "allow them: `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or \
-                 give coracle an AppArmor profile with the rule `userns,`"
-            }
-            Refusal::Kernel => "use a kernel built with CONFIG_USER_NS",
-            Refusal::Outside if *is_root => {
-                "give the container CAP_SYS_ADMIN, or a seccomp profile that allows unshare and \
-                 mount: `docker run --security-opt seccomp=unconfined --security-opt \
-                 apparmor=unconfined --security-opt systempaths=unconfined`"
-            }
-            Refusal::Outside => {
-                "use a seccomp profile that allows unshare and mount: `docker run --security-opt \
-                 seccomp=unconfined --security-opt apparmor=unconfined`; in Kubernetes, \
-                 `seccompProfile: {type: Unconfined}`"
-            }
-        };
-        Some(hint.to_owned())
     }
 }
 
@@ -131,15 +91,6 @@ mod tests {
             (false, libc::EPERM, none, Refusal::Outside),
         ] {
             assert_eq!(Refusal::of(made, errno, switches), expected, "{errno} {switches:?}");
-        }
-    }
-
-    #[test]
-    fn each_refusal_has_a_hint() {
-        for refusal in [Refusal::Limit, Refusal::Switch, Refusal::AppArmor, Refusal::Outside] {
-            let source = io::Error::from_raw_os_error(libc::EPERM);
-            let error = EnterError::Refused { refusal, is_root: false, source };
-            assert!(error.hint().is_some(), "{error}");
         }
     }
 }

@@ -6,12 +6,17 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
 
+use crate::sandbox::cgroup::Group;
 use crate::sandbox::protocol::{Order, Outcome, receive, send};
-use crate::sandbox::{CHILD_ARGUMENT, Cancel, Exit, Identity, Sandbox, SandboxError, Spec, Stream};
-use crate::sys::process::{inherit, poll};
+use crate::sandbox::{
+    CHILD_ARGUMENT, Cancel, Exit, Identity, Limit, Sandbox, SandboxError, Spec, Stream,
+};
+use crate::sys::process::{inherit, poll_until};
 
 /// As much as a pipe holds.
 const CHUNK: usize = 64 << 10;
@@ -38,9 +43,15 @@ impl Sandbox {
         if cancel.is_cancelled() {
             return Err(SandboxError::Interrupted);
         }
+        let deadline = spec.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let group = self.group(spec)?;
         let start = self.program().path().and_then(|program| Running::start(&program, spec));
         let mut running = start.map_err(SandboxError::Start)?;
-        let result = self.order(spec, &mut running).and_then(|()| running.pump(output, cancel));
+        // It waits for its order, and has started nothing yet.
+        let held = group.as_ref().map_or(Ok(()), |group| group.add(running.pid()));
+        let result = held
+            .and_then(|()| self.order(spec, group.is_some(), &mut running))
+            .and_then(|()| running.pump(output, cancel, deadline));
         // Closing this pipe is what tells the sandbox to end.
         drop(running.orders.take());
         let ended = running.child.wait();
@@ -49,6 +60,16 @@ impl Sandbox {
         }
         let outcome = result.map_err(SandboxError::Start)?;
         ended.map_err(SandboxError::Start)?;
+        match spec.timeout {
+            Some(timeout) if running.is_late => return Ok(Exit::TimedOut(timeout)),
+            _ => {}
+        }
+        match spec.memory {
+            Some(memory) if group.is_some_and(|group| group.ran_out()) => {
+                return Ok(Exit::OutOfMemory(memory));
+            }
+            _ => {}
+        }
         match outcome {
             Outcome::Exited(code) => Ok(Exit::Code(code)),
             Outcome::Signaled(signal) => Ok(Exit::Signal(signal)),
@@ -77,9 +98,23 @@ impl Sandbox {
         groups.into_iter().try_for_each(|group| self.require_group(group))
     }
 
-    fn order(&self, spec: &Spec, running: &mut Running) -> io::Result<()> {
+    /// The control group for a limit of memory, where there can be one.
+    fn group(&self, spec: &Spec) -> Result<Option<Group>, SandboxError> {
+        let Some(memory) = spec.memory else { return Ok(None) };
+        let Some(delegated) = self.control_groups() else { return Ok(None) };
+        let action = "make a control group for the limit of memory".to_owned();
+        let group = delegated.group(memory);
+        group.map(Some).map_err(|source| SandboxError::SetUp { action, source })
+    }
+
+    fn order(&self, spec: &Spec, is_held: bool, running: &mut Running) -> io::Result<()> {
+        let mut spec = spec.clone();
+        if let Some(memory) = spec.memory.filter(|_| !is_held) {
+            let (name, limit) = ("data".to_owned(), Some(memory));
+            spec.limits.push(Limit { name, soft: limit, hard: limit });
+        }
         let order = Order {
-            spec: spec.clone(),
+            spec,
             isolation: self.isolation(),
             trusted_marks: self.has_trusted_marks(),
             may_set_groups: self.may_set_groups(),
@@ -97,6 +132,8 @@ struct Running {
     answers: File,
     stdout: File,
     stderr: File,
+    /// Whether it was told to end because its time is over.
+    is_late: bool,
 }
 
 impl Running {
@@ -125,7 +162,12 @@ impl Running {
             answers: File::from(answers),
             stdout: File::from(OwnedFd::from(stdout)),
             stderr: File::from(OwnedFd::from(stderr)),
+            is_late: false,
         })
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Hands out output until nobody is left to write any, then reads the answer.
@@ -133,17 +175,22 @@ impl Running {
         &mut self,
         output: &mut dyn FnMut(Stream, &[u8]),
         cancel: &Cancel,
+        deadline: Option<Instant>,
     ) -> io::Result<Outcome> {
         let mut chunk = vec![0; CHUNK];
         let (mut stdout, mut stderr) = (Some(&self.stdout), Some(&self.stderr));
         while stdout.is_some() || stderr.is_some() {
-            let cancelled = self.orders.is_none();
+            let ending = self.orders.is_none();
             let watched = [
                 stdout.map(|stream| stream.as_fd()),
                 stderr.map(|stream| stream.as_fd()),
-                (!cancelled).then(|| cancel.descriptor()),
+                (!ending).then(|| cancel.descriptor()),
             ];
-            let ready = poll(watched)?;
+            let ready = poll_until(watched, deadline.filter(|_| !ending))?;
+            if !ending && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.is_late = true;
+                drop(self.orders.take());
+            }
             if ready[0] {
                 stdout = forward(stdout, &mut chunk, Stream::Stdout, output)?;
             }

@@ -143,8 +143,8 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
         Verdict::Ask => vec![plain(RETURN, ASK)],
         Verdict::Clone => if_any_bit(0, NEW_NAMESPACES, EPERM, ALLOW),
         Verdict::AskClone => if_any_bit(0, NEW_NAMESPACES, EPERM, ASK),
-        Verdict::AskUnlessZero(index) => if_any_bit(index, u32::MAX, ASK, ALLOW),
         Verdict::AskIf(value) => unless_one_of(&[value], ALLOW, ASK),
+        Verdict::AskUnlessZero(index) => if_any_bit(index, u32::MAX, ASK, ALLOW),
         Verdict::AskOfPath => unless_one_of(&[AT_FDCWD], ALLOW, ASK),
         Verdict::AskUnlessEmpty(flags) => if_any_bit(flags, AT_EMPTY_PATH, ALLOW, ASK),
         Verdict::AskOfPathUnlessEmpty(flags) => {
@@ -307,9 +307,9 @@ mod tests {
             (56, Verdict::AskClone),
             (41, Verdict::UnixSocket),
             (302, Verdict::AskUnlessZero(0)),
+            (13, Verdict::AskIf(17)),
             (74, Verdict::Skip),
             (161, Verdict::Ask),
-            (13, Verdict::AskIf(17)),
         ];
         let check = |number, arguments: [u32; 6], expected| {
             let verdict = run_with(&changes, syscalls::ARCHITECTURE, number, arguments);
@@ -326,6 +326,8 @@ mod tests {
         check(41, [1, 0, 0, 0, 0, 0], ALLOW);
         check(41, [2, 0, 0, 0, 0, 0], NO_FAMILY);
         check(302, [0; 6], ALLOW);
+        check(13, [17, 1, 0, 8, 0, 0], ASK);
+        check(13, [18, 17, 0, 8, 0, 0], ALLOW);
         check(302, [7, 0, 0, 0, 0, 0], ASK);
         check(74, [0; 6], SKIP);
         check(161, [0; 6], ASK);

@@ -5,6 +5,7 @@
 //! with which variables. The sandbox adds `/proc`, `/sys`, `/dev`, and `HOME` if `env` lacks it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,11 @@ pub struct Spec {
     pub secret_env: Vec<(String, Hidden)>,
     /// Resource limits other than the usual ones.
     pub limits: Vec<Limit>,
+    /// How much memory the command may use, in bytes, with all that it starts, or else each of its
+    /// processes by itself: see [`Sandbox::memory_hold`](crate::sandbox::Sandbox::memory_hold).
+    pub memory: Option<u64>,
+    /// How long the command may take.
+    pub timeout: Option<Duration>,
     /// How large `/dev/shm` may grow, in bytes.
     pub shm_size: u64,
     /// All capabilities of the namespace, every system call, and `/proc` and `/sys` as they are
@@ -187,6 +193,8 @@ impl Spec {
             memory_files: Vec::new(),
             secret_env: Vec::new(),
             limits: Vec::new(),
+            memory: None,
+            timeout: None,
             shm_size: SHM_SIZE,
             insecure: false,
             interactive: false,

@@ -5,22 +5,9 @@ use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Resource, Rlimit, WaitOptions, WaitStatus};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::sandbox::protocol::{Order, Outcome};
-
-/// As many open files as Docker gives.
-const OPEN_FILES: u64 = 1 << 20;
-
-/// Many open files, and no memory dumps that would end up in the layer.
-pub(super) fn set_limits() -> io::Result<()> {
-    let files = rustix::process::getrlimit(Resource::Nofile);
-    let most = files.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
-    let files = Rlimit { current: Some(most), maximum: Some(most) };
-    rustix::process::setrlimit(Resource::Nofile, files)?;
-    let dumps = rustix::process::getrlimit(Resource::Core);
-    Ok(rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), ..dumps })?)
-}
 
 /// Empty input if the command has none, from `null` if that is given, and output that the command's user may open again as
 /// `/dev/stdout`.

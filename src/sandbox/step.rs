@@ -80,7 +80,7 @@ fn become_user(order: &Order, confinement: &Confinement<'_>) -> Result<(), Failu
 }
 
 /// Executes the command as `execvp` does, but without handing scripts to a shell.
-fn execute(spec: &Spec) -> io::Error {
+pub(super) fn execute(spec: &Spec) -> io::Error {
     let env = environment(spec);
     let args = spec.args.iter().map(|arg| arg.clone().into_bytes()).collect();
     let (Ok(args), Ok(envp)) = (c_strings(args), c_strings(env.clone())) else {

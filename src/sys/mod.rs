@@ -5,11 +5,14 @@
 
 pub(crate) mod beneath;
 pub(crate) mod credentials;
+pub(crate) mod landlock;
 pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod notify;
 pub(crate) mod process;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod ptrace;
 pub(crate) mod remote;
 pub(crate) mod seccomp;
 pub(crate) mod xattr;

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
+use std::time::Instant;
 
 use rustix::process::Pid;
 
@@ -138,6 +139,14 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 pub(crate) fn poll<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
 ) -> io::Result<[bool; N]> {
+    poll_until(descriptors, None)
+}
+
+/// The same, but not beyond `deadline`: then it says that none of them can.
+pub(crate) fn poll_until<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    deadline: Option<Instant>,
+) -> io::Result<[bool; N]> {
     // The kernel skips negative numbers.
     let mut polled = descriptors.map(|descriptor| libc::pollfd {
         fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
@@ -145,8 +154,13 @@ pub(crate) fn poll<const N: usize>(
         revents: 0,
     });
     loop {
+        let milliseconds = deadline.map_or(-1, |deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up, so that nobody comes back a moment before the deadline.
+            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
         // SAFETY: `polled` is an array of N elements that outlives the call.
-        let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, -1) };
+        let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
         if result >= 0 {
             return Ok(polled.map(|polled| polled.revents != 0));
         }

@@ -22,7 +22,7 @@ use crate::sandbox::chroot::wall;
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
 use crate::sandbox::step::{self, Confinement};
-use crate::sandbox::{seccomp, start};
+use crate::sandbox::{limits, seccomp, start};
 use crate::sys::notify::{self, Listener};
 use crate::sys::process::{exit_now, fork_with, set_no_new_privileges};
 
@@ -50,7 +50,7 @@ fn run(order: &Order, inside: Inside) -> Result<Outcome, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .to("tie the sandbox to its parent")?;
     become_reaper().to("become the reaper of the step's processes")?;
-    start::set_limits().to("set the resource limits")?;
+    limits::set_usual().to("set the resource limits")?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, Mode::empty()).to("open `/dev/null`")?;
     start::prepare_streams(order, Some(null.as_fd())).to("prepare the standard streams")?;

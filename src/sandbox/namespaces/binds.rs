@@ -75,9 +75,10 @@ pub(in crate::sandbox) fn mount(
 fn bound(bind: &Bind) -> Result<OwnedFd, Failure> {
     let action = || format!("show the host's `{}`", bind.source.display());
     let mount = clone_of_host(&bind.source).to(action())?;
-    if !bind.writable {
-        set_attributes(mount.as_fd(), READ_ONLY).to(action())?;
-    }
+    // A cache may hold what an earlier step made.
+    let no_devices = MountAttrFlags::MOUNT_ATTR_NODEV;
+    let attributes = if bind.writable { no_devices } else { no_devices | READ_ONLY };
+    set_attributes(mount.as_fd(), attributes).to(action())?;
     Ok(mount)
 }
 
@@ -103,6 +104,7 @@ fn stacked(
         lower: &lower,
         scratch: scratch.as_ref().map(|(upper, work)| (upper, work)),
         trusted_marks,
+        devices: false,
     };
     let whole = overlay.mount(scaffold, &format!("tree-{number}")).to(action())?;
     let part = find(&whole, &tree.path).to(action())?;

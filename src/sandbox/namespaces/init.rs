@@ -12,8 +12,9 @@ use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::namespaces::root::Root;
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
 use crate::sandbox::step::{self, Confinement};
-use crate::sandbox::{caps, seccomp, start};
+use crate::sandbox::{caps, limits, seccomp, start};
 use crate::sys;
+use crate::sys::landlock::keep_to_oneself;
 use crate::sys::namespace::loopback_up;
 use crate::sys::process::fork_with;
 
@@ -33,7 +34,7 @@ fn run(order: &Order, reports: &File) -> Result<Outcome, Failure> {
         loopback_up().to("bring up the loopback interface")?;
     }
     rustix::system::sethostname(order.spec.hostname.as_bytes()).to("set the host name")?;
-    start::set_limits().to("set the resource limits")?;
+    limits::set_usual().to("set the resource limits")?;
     let mut root = Root::build(order)?;
     // If the parent died before it was tied to, nobody reads this, and sending it fails.
     let made = std::mem::take(&mut root.made);
@@ -58,6 +59,8 @@ fn confine(order: &Order) -> Result<(), Failure> {
     if order.spec.insecure {
         return Ok(());
     }
+    // The network may be the machine's, and with it such sockets.
+    keep_to_oneself().to("keep the step from abstract sockets outside")?;
     caps::limit(caps::DOCKERS).to("limit the capabilities")?;
     // Before the user changes: without "no new privileges" the kernel wants `CAP_SYS_ADMIN`.
     sys::seccomp::install(&seccomp::filter(&[])).to("install the system call filter")

@@ -10,9 +10,8 @@ pub(super) mod filesystem;
 mod init;
 mod kernel;
 mod memory;
-mod overlay;
+pub(super) mod overlay;
 mod root;
-mod trial;
 
 use std::fs::File;
 use std::io;
@@ -27,8 +26,6 @@ use crate::sandbox::mountpoint;
 use crate::sandbox::protocol::{Message, Order, Outcome, receive};
 use crate::sys::namespace::unshare;
 use crate::sys::process::{Fork, exit_now, fork, poll};
-
-pub(super) use trial::can_stack;
 
 /// Carries out the order; `orders` closing means that the sandbox is to end.
 pub(super) fn serve(order: &Order, orders: File) -> Result<Outcome, Failure> {

@@ -58,6 +58,8 @@ pub(in crate::sandbox) struct Overlay<'a> {
     pub(in crate::sandbox) scratch: Option<(&'a OwnedFd, &'a OwnedFd)>,
     /// Whether overlayfs keeps its marks in `trusted.overlay.*`, or else in `user.overlay.*`.
     pub(in crate::sandbox) trusted_marks: bool,
+    /// Whether devices in it can be opened: where ids are the machine's own, they are the machine's.
+    pub(in crate::sandbox) devices: bool,
 }
 
 impl Overlay<'_> {
@@ -70,7 +72,9 @@ impl Overlay<'_> {
         match self.configure(&context) {
             Ok(()) => {
                 let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-                let mount = fsmount(&context, flags, MountAttrFlags::empty())?;
+                let none = MountAttrFlags::MOUNT_ATTR_NODEV;
+                let attributes = if self.devices { MountAttrFlags::empty() } else { none };
+                let mount = fsmount(&context, flags, attributes)?;
                 filesystem::attach(&mount, &at)?;
                 Ok(mount)
             }
@@ -104,7 +108,7 @@ impl Overlay<'_> {
             options.push(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") });
         }
         let options = CString::new(options.join(",")).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let flags = MountFlags::empty();
+        let flags = if self.devices { MountFlags::empty() } else { MountFlags::NODEV };
         Ok(rustix::mount::mount("overlay", by_descriptor(at), "overlay", flags, &*options)?)
     }
 

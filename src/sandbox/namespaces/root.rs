@@ -1,9 +1,9 @@
 //! The root directory of a step: its layers, and everything that is mounted into them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::thread::UnshareFlags;
 
@@ -14,6 +14,7 @@ use crate::sandbox::namespaces::overlay::{Overlay, Scaffold};
 use crate::sandbox::namespaces::{binds, dev, kernel};
 use crate::sandbox::protocol::Order;
 use crate::sandbox::{OverlayDirs, RootFs, WholeTree};
+use crate::sys::mount::set_attributes;
 use crate::sys::namespace::unshare;
 
 /// A root that is ready to be entered.
@@ -31,7 +32,7 @@ impl Root {
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).to("make the mounts private")?;
 
-        let (scaffold, directory) = tree(&order.spec.root, order.trusted_marks)?;
+        let (scaffold, directory) = tree(order)?;
         let mut points = MountPoints::new(directory.try_clone().to("copy a descriptor")?);
         kernel::mount_proc(&mut points, order.spec.insecure)?;
         kernel::mount_sys(&mut points, &order.spec)?;
@@ -53,12 +54,16 @@ impl Root {
 
 /// Finds or stacks the tree. Afterwards the scaffold covers the name of the directory that receives
 /// the changes, for this mount namespace.
-fn tree(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failure> {
-    match root {
-        RootFs::Overlay(dirs) => layers(dirs, trusted_marks),
+fn tree(order: &Order) -> Result<(Scaffold, OwnedFd), Failure> {
+    match &order.spec.root {
+        RootFs::Overlay(dirs) => layers(dirs, order),
         RootFs::Directory(WholeTree { directory, .. }) => {
             let opened = open_layer(directory)?;
             let mount = clone_of_host(directory).to("mount the root directory")?;
+            if !order.spec.insecure {
+                set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV)
+                    .to("forbid devices in the root directory")?;
+            }
             let scaffold = Scaffold::new(&opened).to("mount a scaffold")?;
             let directory = scaffold.attach(&mount, "root").to("mount the root directory")?;
             Ok((scaffold, directory))
@@ -66,7 +71,7 @@ fn tree(root: &RootFs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failu
     }
 }
 
-fn layers(root: &OverlayDirs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd), Failure> {
+fn layers(root: &OverlayDirs, order: &Order) -> Result<(Scaffold, OwnedFd), Failure> {
     let upper = open_layer(&root.upper)?;
     let work = open_layer(&root.work)?;
     let mut lower = open_layers(&root.lower)?;
@@ -74,7 +79,8 @@ fn layers(root: &OverlayDirs, trusted_marks: bool) -> Result<(Scaffold, OwnedFd)
     if lower.is_empty() {
         lower.push(scaffold.place("empty").to("make an empty layer")?);
     }
-    let overlay = Overlay { lower: &lower, scratch: Some((&upper, &work)), trusted_marks };
+    let (scratch, trusted_marks) = (Some((&upper, &work)), order.trusted_marks);
+    let overlay = Overlay { lower: &lower, scratch, trusted_marks, devices: order.spec.insecure };
     let directory = overlay.mount(&scaffold, "root").to(format!(
         "mount {} layers as an overlay on `{}`",
         lower.len(),

@@ -16,6 +16,9 @@ use crate::support::process;
 use crate::support::requirement;
 use crate::support::scratch::Scratch;
 
+/// What `sudo` is where one is root already.
+const SUDO: &str = "sudo() { \"$@\"; }";
+
 /// Whom the program runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -107,9 +110,17 @@ impl Coracle {
                 .expect("the program can be linked or copied");
             binary = reachable;
         }
-        let coracle = Self { scratch, binary, ids, env: Vec::new() };
+        let mut coracle = Self { scratch, binary, ids, env: Vec::new() };
         coracle.own(&coracle.home(""));
+        coracle.own(&coracle.scratch.join("log"));
+        coracle.set("CORACLE_DEBUG", &coracle.scratch.join("log/debug").display().to_string());
         Ok(coracle)
+    }
+
+    /// What all runs so far have told of themselves (`CORACLE_DEBUG`).
+    pub(crate) fn debug_log(&self) -> String {
+        let bytes = fs::read(self.scratch.join("log/debug")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Makes a directory that belongs to the user.
@@ -130,8 +141,17 @@ impl Coracle {
         self.home(".local/share/coracle")
     }
 
+    /// What is in the only cache mount that there is.
+    pub(crate) fn cache_mount(&self) -> PathBuf {
+        let mut find = Command::new("find");
+        find.arg(self.store().join("mounts")).args(["-name", "data"]);
+        let found = find.output().expect("find runs").stdout;
+        PathBuf::from(String::from_utf8_lossy(&found).trim())
+    }
+
     /// Sets an environment variable for all further runs.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
@@ -168,13 +188,38 @@ impl Coracle {
     /// Runs the program to its end where nobody may make a namespace of any kind, as on machines that
     /// forbid it.
     pub(crate) fn run_without_namespaces<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        self.run_without_namespaces_but("", arguments)
+    }
+
+    /// The same, after somebody who may has typed `advice`.
+    pub(crate) fn run_without_namespaces_but<S: AsRef<OsStr>>(
+        &self,
+        advice: &str,
+        arguments: &[S],
+    ) -> Output {
         // The limit holds in a user namespace of its own, in which the user stays who it is.
         let limits = "for it in /proc/sys/user/max_*_namespaces; do echo 0 > $it || exit 9; done";
         let drop = "exec setpriv --inh-caps=-all --ambient-caps=-all -- \"$@\"";
         let mut command = self.command(Path::new("unshare"));
         command.args(["--user", "--map-current-user", "--keep-caps", "--", "sh", "-c"]);
-        command.args([&format!("{limits}; {drop}"), "sh"]);
+        command.args([&format!("{limits}; {SUDO}; {{ :; {advice}\n}} >&2; {drop}"), "sh"]);
         command.arg(&self.binary).args(arguments);
+        finish(&mut command, b"")
+    }
+
+    /// Runs the program to its end after root has typed `advice`, on a machine whose `/etc` is a copy
+    /// of this one's.
+    pub(crate) fn run_after<S: AsRef<OsStr>>(&self, advice: &str, arguments: &[S]) -> Output {
+        let (program, scratch) = (self.prepare(arguments), Scratch::new());
+        let copy = format!("cp -a /etc $1; mount --bind $1/etc /etc; {SUDO}");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--", "sh", "-ec"]);
+        command.args([&format!("{copy}; {{ :; {advice}\n}} >&2; shift; exec \"$@\""), "sh"]);
+        command.arg(scratch.path()).arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         finish(&mut command, b"")
     }
 
@@ -230,38 +275,67 @@ impl Coracle {
     /// Checks that no process and no mount of this user's is left, soon.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let left = self.left();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "left behind: {left:#?}");
-            std::thread::sleep(Duration::from_millis(20));
+        assert_nothing_names(self.scratch.path());
+    }
+}
+
+/// Checks that no process names the directory `scratch` or lives where something of it is mounted,
+/// soon.
+#[track_caller]
+pub(crate) fn assert_nothing_names(scratch: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = naming(scratch);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn naming(scratch: &Path) -> Vec<String> {
+    let scratch = scratch.to_str().expect("scratch paths are ASCII");
+    let own = std::process::id().to_string();
+    let mut left = Vec::new();
+    for process in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        // Unreadable is somebody else's, or gone.
+        let read = |name: &str| {
+            let bytes = fs::read(process.path().join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        let command = read("cmdline");
+        if command.contains(scratch) || read("mountinfo").contains(scratch) {
+            left.push(format!("{pid}: {command}"));
         }
     }
+    left
+}
 
-    /// Processes that name the scratch directory, or live where something of it is mounted.
-    fn left(&self) -> Vec<String> {
-        let scratch = self.scratch.path().to_str().expect("scratch paths are ASCII").to_owned();
-        let own = std::process::id().to_string();
-        let mut left = Vec::new();
-        for process in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-            let pid = process.file_name().to_string_lossy().into_owned();
-            if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
-                continue;
-            }
-            // Unreadable is somebody else's, or gone.
-            let read = |name: &str| {
-                let bytes = fs::read(process.path().join(name)).unwrap_or_default();
-                String::from_utf8_lossy(&bytes).replace('\0', " ")
-            };
-            let command = read("cmdline");
-            if command.contains(&scratch) || read("mountinfo").contains(&scratch) {
-                left.push(format!("{pid}: {command}"));
-            }
+/// What no log may hold: the tests' passwords, plain and as they are sent; tokens; signatures.
+const SECRETS: [&str; 8] = [
+    "the-password",
+    "YWxpY2U6",
+    "eyJ",
+    "Bearer ",
+    "Basic ",
+    "_state=",
+    "ignature=",
+    "refresh_token=",
+];
+
+/// Every run of every test is looked at for secrets in what it logged (rule B018).
+impl Drop for Coracle {
+    fn drop(&mut self) {
+        let log = self.debug_log();
+        let told = |line: &&str| SECRETS.iter().any(|secret| line.contains(secret));
+        if let Some(line) = log.lines().find(told).filter(|_| !std::thread::panicking()) {
+            panic!("a secret is in the log: {line}");
         }
-        left
     }
 }
 

@@ -93,7 +93,8 @@ impl FileServer {
 
 impl State {
     fn answer(&mut self, request: &Request) -> Response {
-        let path = request.uri().path().to_owned();
+        // As apt asks for what is in the directory `./`.
+        let path = request.uri().path().replace("/./", "/");
         let found = self.files.iter().find(|(name, _)| *name == path).map(|(_, it)| it.clone());
         let response = match found {
             None => StatusCode::NOT_FOUND.into_response(),

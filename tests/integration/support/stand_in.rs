@@ -27,6 +27,24 @@ pub(crate) fn push(registry: &Registry, options: &[&str]) -> Result<(), String> 
     skopeo::copy(&from, &to, options)
 }
 
+/// The tars of its layers, the lowest first: for the bench.
+#[allow(dead_code, reason = "only the bench needs it")]
+pub(crate) fn layers() -> Result<Vec<Vec<u8>>, String> {
+    let layout = source("target/stand-in");
+    let read = |name: &str| -> Result<Vec<u8>, String> {
+        std::fs::read(layout.join(name)).map_err(|_| "target/stand-in is missing".to_owned())
+    };
+    let blob = |digest: &str| read(&format!("blobs/{}", digest.replace(':', "/")));
+    let parse = |bytes: Vec<u8>| serde_json::from_slice(&bytes).map_err(|it| it.to_string());
+    let index: serde_json::Value = parse(read("index.json")?)?;
+    let digest = index["manifests"][0]["digest"].as_str().unwrap_or_default();
+    let manifest: serde_json::Value = parse(blob(digest)?)?;
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    layers
+        .map(|it| Ok(archive::unpack(&blob(it["digest"].as_str().unwrap_or_default())?)))
+        .collect()
+}
+
 /// Serves the package's archive where a GitLab would.
 #[derive(Debug)]
 pub(crate) struct PackageServer {

@@ -1,0 +1,165 @@
+//! The places where builds run: the same image comes out of each, and `doctor` knows where it is.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::support::Coracle;
+use crate::support::Image;
+use crate::support::Place;
+use crate::support::Registry;
+use crate::support::coracle::Output;
+use crate::support::coracle::Who;
+use crate::support::place::Kind;
+use crate::support::pod::Manifest;
+use crate::support::pod::Pod;
+use crate::support::requirement::require;
+use crate::support::stand_in;
+use crate::support::stand_in::PackageServer;
+
+#[test]
+fn the_founding_example_is_the_same_image_in_all_seven() {
+    let registry = require!(Registry::open());
+    require!(stand_in::push(&registry, &[]));
+    let packages = PackageServer::start();
+    let context = packages.context();
+    let mirror = registry.as_docker_hub();
+    let mut digests = BTreeMap::new();
+    for kind in Kind::ALL {
+        let mut place = require!(Place::new(kind));
+        place.set("SOURCE_DATE_EPOCH", "0");
+        let directory = place.copy(context.path(), "context");
+        let name = format!("{}/team/hello:{kind:?}", registry.address()).to_lowercase();
+        let build = ["build", "--registry-mirror", &mirror, "-t", &name, "--push", &directory];
+        let output = place.run(&build).ok();
+        let isolation = format!("isolation: {},", kind.isolation());
+        assert!(output.text().contains(&isolation), "{kind:?}: {output}");
+        let tag = format!("{kind:?}").to_lowercase();
+        let image = Image::from_registry(&registry, "team/hello", &tag);
+        assert!(image.top().contains_key("usr/local/bin/helloworld"), "{kind:?}");
+        digests.insert(kind, image.digest);
+        place.assert_nothing_left();
+    }
+    let first = &digests[&Kind::Root];
+    assert!(digests.values().all(|digest| digest == first), "{digests:#?}");
+}
+
+/// `doctor` names the way that is the best there, and exits with success as commands will run.
+fn check_doctor(kind: Kind) {
+    let place = require!(Place::new(kind));
+    let (report, code) = place.doctor::<&str>(&[]);
+    assert_eq!(report["isolation"], kind.isolation(), "{report:#}");
+    assert_eq!(report["identity"]["kind"], kind.identity(), "{report:#}");
+    assert_eq!((&report["runs_commands"], code), (&Value::Bool(true), 0), "{report:#}");
+    // Everything better is named, with a reason, and with a way to it if there is one.
+    for better in report["better"].as_array().expect("a list") {
+        let lacks = better["lacks"].as_array().expect("a list");
+        assert!(!lacks.is_empty(), "{better:#}");
+        assert!(lacks.iter().all(|lack| lack["reason"].is_string()), "{better:#}");
+    }
+    let store = &report["store"];
+    assert!(store["free"].as_u64().is_some_and(|free| free > 0), "{store}");
+    assert!(store["type"].is_string() && store["noexec"] == false, "{store}");
+    // The same in words.
+    let text = place.run(&["doctor"]).ok();
+    let headline = format!("Commands will run. Isolation: {}, ", kind.isolation());
+    assert!(text.stdout.starts_with(&headline), "{text}");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn doctor_as_root() {
+    check_doctor(Kind::Root);
+}
+
+#[test]
+fn doctor_with_subordinate_ids() {
+    check_doctor(Kind::Subordinate);
+}
+
+#[test]
+fn doctor_without_subordinate_ids() {
+    check_doctor(Kind::Single);
+}
+
+#[test]
+fn doctor_in_a_pod_as_root() {
+    check_doctor(Kind::RootPod);
+}
+
+#[test]
+fn doctor_in_a_restricted_pod() {
+    check_doctor(Kind::RestrictedPod);
+}
+
+#[test]
+fn doctor_in_a_pod_with_users_of_its_own() {
+    check_doctor(Kind::OwnUsersPod);
+}
+
+#[test]
+fn doctor_where_no_namespaces_are_allowed() {
+    check_doctor(Kind::NoNamespaces);
+}
+
+/// The lines that a report gives for having the rung `name`, to be typed or written `at` some place.
+fn advice(report: &Value, name: &str, at: &str) -> Vec<String> {
+    let rungs = report["better"].as_array().expect("a list").iter();
+    let rung = rungs.filter(|rung| rung["name"] == name).next_back();
+    let lack = &rung.unwrap_or_else(|| panic!("no {name} in {report:#}"))["lacks"][0];
+    let mut remedies = lack["remedies"].as_array().expect("a list").iter();
+    let remedy = remedies.find(|it| it["at"] == at);
+    let lines = &remedy.unwrap_or_else(|| panic!("nothing {at} in {lack:#}"))["lines"];
+    let lines = lines.as_array().expect("a list").iter();
+    lines.map(|line| line.as_str().expect("text").to_owned()).collect()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error} in {output}"))
+}
+
+const DOCTOR: [&str; 2] = ["doctor", "--format=json"];
+
+#[test]
+fn the_command_that_doctor_gives_lends_a_user_ids() {
+    let coracle = require!(Coracle::run_by(Who::Single));
+    let before = report(&coracle.run(&DOCTOR).ok());
+    assert_eq!(before["identity"]["kind"], "single", "{before:#}");
+    let [line] = &advice(&before, "namespaces", "machine")[..] else { panic!("{before:#}") };
+    let after = report(&coracle.run_after(line, &DOCTOR).ok());
+    assert_eq!(after["identity"]["kind"], "range", "{after:#}");
+    assert_eq!(after["identity"]["ids"], 65_537, "{after:#}");
+    assert_eq!(after["better"].as_array().map(Vec::len), Some(0), "{after:#}");
+}
+
+#[test]
+fn the_command_that_doctor_gives_allows_namespaces() {
+    let coracle = require!(Coracle::new());
+    let before = report(&coracle.run_without_namespaces(&DOCTOR));
+    assert_ne!(before["isolation"], "namespaces", "{before:#}");
+    let [line] = &advice(&before, "namespaces with one id", "machine")[..] else {
+        panic!("{before:#}")
+    };
+    // The tests forbid all kinds of namespaces, and a machine usually only this one.
+    let others = "for it in /proc/sys/user/max_[!u]*_namespaces /proc/sys/user/max_uts_namespaces; \
+                  do echo 9999 > $it; done";
+    let output = coracle.run_without_namespaces_but(&format!("{others}; {line}"), &DOCTOR);
+    let after = report(&output.ok());
+    assert_eq!(after["isolation"], "namespaces", "{after:#}");
+}
+
+#[test]
+fn the_lines_that_doctor_gives_for_a_pod_allow_namespaces() {
+    let pod = require!(Pod::new(Manifest::restricted()));
+    let before = report(&pod.coracle(&["doctor", "--format=json", "--root=/work/store"]));
+    assert_ne!(before["isolation"], "namespaces", "{before:#}");
+    let lines = advice(&before, "namespaces with one id", "kubernetes");
+    let pod = require!(Pod::new(Manifest::restricted().with(&lines)));
+    let after = pod.coracle(&["doctor", "--format=json", "--root=/work/store"]).ok();
+    let after = report(&after);
+    assert_eq!(after["isolation"], "namespaces", "{after:#}");
+    assert_eq!(after["identity"]["kind"], "single", "{after:#}");
+    // What is still different there is said, with the lines for it too.
+    let [missed] = &after["misses"].as_array().expect("a list")[..] else { panic!("{after:#}") };
+    assert_eq!(missed["technique"], "fresh-proc", "{missed:#}");
+}
