@@ -297,7 +297,7 @@ impl Sandbox {
             text.push_str(", with nothing that keeps root in there");
         }
         for (isolation, why) in &self.passed_over {
-            text.push_str(&format!("; not {isolation}: {why}"));
+            text.extend(["; not ", isolation.name(), ": ", why]);
         }
         text
     }

@@ -200,7 +200,7 @@ fn find_other(call: &Call<'_>) -> Answered {
         libc::SYS_getsockname => sockets::name_of(call, false),
         libc::SYS_getpeername => sockets::name_of(call, true),
         libc::SYS_getsockopt => sockets::peer_credentials(call),
-        libc::SYS_rt_sigaction => others::signal_action(call),
+        libc::SYS_rt_sigaction => Ok(others::signal_action(call)),
         libc::SYS_kill => others::kill(call),
         libc::SYS_tkill
         | libc::SYS_tgkill
