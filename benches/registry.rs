@@ -129,10 +129,10 @@ fn run(tool: &Tool, words: &[&str], name: &str, values: &Values) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = Instant::now();
     let ended = command.output().expect("the tool starts");
-    let took = begun.elapsed();
+    let elapsed = begun.elapsed();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{}: {said}", tool.name);
-    took
+    elapsed
 }
 
 fn median(times: &mut [Duration]) -> f64 {

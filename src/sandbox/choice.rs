@@ -236,6 +236,7 @@ impl NoIsolation {
             (None, None) => "no way to isolate commands works here".to_owned(),
         };
         let mut named = Vec::new();
+        let mut text = asked;
         for judgement in &self.judgements {
             let isolation = judgement.rung.isolation();
             let Some(lack) = judgement.lacks.first() else { continue };
