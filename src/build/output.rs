@@ -17,6 +17,7 @@ use crate::build::schedule::LayerOrigin;
 use crate::build::schedule::Site;
 use crate::build::schedule::blocking;
 use crate::image;
+use crate::image::Export;
 use crate::image::ImageError;
 use crate::image::Ownership;
 use crate::image::Parts;
@@ -26,6 +27,7 @@ use crate::oci::Timestamp;
 use crate::progress::Event;
 use crate::progress::Task;
 use crate::transfer;
+use crate::transfer::Push;
 use crate::transfer::Pushed;
 
 /// Where an image goes.
@@ -145,8 +147,9 @@ impl Output {
 async fn push(site: &Site, image: &StoredImage) -> Result<Vec<Pushed>, BuildErrorKind> {
     let workshop = &site.workshop;
     let (tags, origins) = (&site.request.tags, site.bases.origins());
-    let (client, store, progress) = (&workshop.client, &workshop.store, &workshop.progress);
-    Ok(transfer::push(client, store, &image.descriptor, tags, &origins, progress).await?)
+    let (client, store, progress) = (&*workshop.client, &*workshop.store, &workshop.progress);
+    let push = Push { client, store, origins: &origins, ahead: site.ahead.as_deref(), progress };
+    Ok(push.run(&image.descriptor, tags).await?)
 }
 
 /// The outputs that are made of blobs.
@@ -158,9 +161,11 @@ fn archive(site: &Site, image: &StoredImage, output: &Output) -> Result<(), Buil
                 store.tag(tag, &image.descriptor)?;
             }
         }
-        Output::OciDirectory(path) => image::write_oci_layout(store, image, tags, path)?,
+        Output::OciDirectory(path) => {
+            image::write_oci_layout(store, &Export::of_image(image, tags), path)?;
+        }
         Output::OciTar(destination) => destination.write(site, "oci", |mut output| {
-            image::write_oci_tar(store, image, tags, &mut output)
+            image::write_oci_tar(store, &Export::of_image(image, tags), &mut output)
         })?,
         Output::DockerTar(destination) => destination.write(site, "docker", |mut output| {
             image::write_docker_archive(store, image, tags, &mut output)

@@ -84,7 +84,7 @@ pub(crate) enum ProgressMode {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArguments>),
-    /// Copy an image, or an index with all its images, to another name in a registry
+    /// Copy an image, or an index with all its images, between registries, layouts and archives
     Copy(CopyArguments),
     /// Say what this place allows, what it lacks, and how to have it
     Doctor(DoctorArguments),

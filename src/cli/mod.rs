@@ -9,6 +9,7 @@ mod build_args;
 mod builtin_args;
 mod call;
 mod context;
+mod copy;
 mod debug;
 mod diagnostic;
 mod dockerfile;
@@ -26,6 +27,7 @@ mod login;
 mod named_context;
 mod network;
 mod output_spec;
+mod place;
 mod progress;
 mod prune;
 mod pull;
@@ -89,13 +91,13 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode,
 fn perform(session: &Session<'_>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Build(arguments) => build::build(session, &arguments)?,
-        Command::Copy(arguments) => remote::copy(session, &arguments)?,
+        Command::Copy(arguments) => copy::copy(session, &arguments)?,
         Command::Index(command) => index::index(session, command)?,
         Command::Ls(arguments) => remote::list(session, &arguments.reference)?,
         Command::Manifest(arguments) => remote::manifest(session, &arguments.reference)?,
         Command::Rm(arguments) => remote::remove(session, &arguments.references)?,
         Command::Doctor(arguments) => return doctor::doctor(session, &arguments),
-        Command::Images => images::images(&session)?,
+        Command::Images => images::images(session)?,
         Command::Inspect(arguments) => inspect::inspect(session, &arguments.reference)?,
         Command::Load(arguments) => load::load(session, &arguments)?,
         Command::Lint(arguments) => build::build(session, &arguments.into_build())?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::args::Command;
+use crate::cli::place::Place;
 use crate::cli::remote_args::IndexCommand;
 use crate::dockerfile::{GoDuration, parse_duration};
 use crate::oci::Reference;
@@ -58,8 +59,11 @@ pub(crate) fn named_hosts(command: &Command) -> Vec<String> {
         Command::Pull(arguments) => vec![&arguments.reference],
         Command::Push(arguments) => arguments.references.iter().collect(),
         Command::Run(arguments) => vec![&arguments.reference],
-        Command::Copy(arguments) => vec![&arguments.target],
         Command::Doctor(arguments) => arguments.reference.iter().collect(),
+        Command::Copy(arguments) => {
+            let places = [&arguments.target, &arguments.source];
+            places.into_iter().find_map(Place::registry).into_iter().collect()
+        }
         Command::Ls(arguments) | Command::Manifest(arguments) => vec![&arguments.reference],
         Command::Rm(arguments) => arguments.references.iter().collect(),
         Command::Index(IndexCommand::Push { index }) => vec![index],

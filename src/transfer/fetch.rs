@@ -34,11 +34,40 @@ pub async fn fetch_layers(
     layers: &[Layer],
     task: &Task,
 ) -> Result<(), TransferError> {
+    let blobs = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    fetch_blobs(client, store, reference, blobs, task).await
+}
+
+/// Fetches all that `image` consists of and that the store lacks, from the repository of
+/// `reference`. Its manifests are in the store ([`gather`](crate::transfer::gather)). Foreign layers
+/// are left where they are.
+///
+/// # Errors
+///
+/// Fails as [`fetch_layers`] does.
+pub async fn fetch_contents(
+    client: &Client,
+    store: &Store,
+    reference: &Reference,
+    image: &Descriptor,
+    task: &Task,
+) -> Result<(), TransferError> {
+    let contents = store.contents(image);
+    let contents = contents.map_err(|error| TransferError::contents(error, reference))?;
+    let is_ours = |blob: &Descriptor| !blob.media_type.is_foreign();
+    let blobs = contents.blobs.into_iter().filter(is_ours).collect();
+    fetch_blobs(client, store, reference, blobs, task).await
+}
+
+async fn fetch_blobs(
+    client: &Client,
+    store: &Store,
+    reference: &Reference,
+    blobs: Vec<Descriptor>,
+    task: &Task,
+) -> Result<(), TransferError> {
     let mut seen = BTreeSet::new();
-    let missing = layers
-        .iter()
-        .map(|layer| &layer.descriptor)
-        .filter(|blob| !store.has(blob) && seen.insert(blob.digest));
+    let missing = blobs.iter().filter(|blob| !store.has(blob) && seen.insert(blob.digest));
     let fetches: Vec<_> =
         missing.map(|blob| Ok(fetch_blob(client, store, reference, blob, task))).collect();
     stream::iter(fetches).try_buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;

@@ -31,6 +31,26 @@ fn dockerignore_keeps_files_out_and_lets_exceptions_in() {
 }
 
 #[test]
+fn a146_an_excluded_directory_is_not_even_looked_into() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let context = Scratch::new();
+    context.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    context.write(".dockerignore", "private\n!open/x\nDockerfile\n.dockerignore\n");
+    context.write("private/key", "key");
+    context.write("open/x", "x");
+    let mode = |mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(context.join("private"), permissions).expect("it is ours");
+    };
+    mode(0o000);
+    let built = build(&context, &[]);
+    mode(0o700);
+    let image = require!(built);
+    assert_eq!(image.files().keys().collect::<Vec<_>>(), ["open", "open/x"]);
+}
+
+#[test]
 fn copy_takes_from_another_stage_by_name_and_by_number() {
     let context = Scratch::new();
     let dockerfile = "FROM busybox AS first\nRUN echo one > /one && chown 1234 /one\n\
@@ -116,6 +136,18 @@ fn a_step_sees_the_arguments_and_not_the_builders_environment() {
 }
 
 #[test]
+fn a057_what_the_target_does_not_need_is_not_even_asked_for() {
+    let context = Scratch::new();
+    context.write(
+        "Dockerfile",
+        "FROM 127.0.0.1:1/nowhere AS unneeded\nRUN exit 1\nFROM busybox AS target\nRUN true\n\
+         FROM unneeded\nCOPY --from=127.0.0.1:1/nothing / /\n",
+    );
+    let image = require!(build(&context, &["--target", "target"]));
+    assert!(image.files().contains_key("bin/busybox"));
+}
+
+#[test]
 fn stages_that_do_not_need_each_other_run_at_once() {
     // Each step waits until the other three have begun: one after the other, none would ever end.
     const MEET: &str = "RUN --mount=type=cache,id=meet,target=/meet touch /meet/$ME && \
@@ -125,7 +157,7 @@ fn stages_that_do_not_need_each_other_run_at_once() {
     let mut dockerfile: String = ["a", "b", "c", "d"].into_iter().map(stage).collect();
     dockerfile.push_str("FROM scratch\n");
     for name in ["a", "b", "c", "d"] {
-        dockerfile.push_str(&format!("COPY --from={name} /etc/passwd /{name}\n"));
+        dockerfile.extend(["COPY --from=", name, " /etc/passwd /", name, "\n"]);
     }
     context.write("Dockerfile", dockerfile);
     let image = require!(build(&context, &[]));

@@ -29,6 +29,7 @@ mod proof_of_support;
 mod push;
 mod registry_commands;
 mod registry_faults;
+mod registry_interop;
 mod registry_resume;
 mod registry_settings;
 mod registry_tls;

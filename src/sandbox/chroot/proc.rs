@@ -322,7 +322,7 @@ impl Proc {
         let last = way.last().map(Vec::as_slice);
         match (way.len(), last) {
             (0, _) => {
-                let mut listing = Self::common_in(b"");
+                let mut listing = self.common_in(b"");
                 for (name, _) in beneath::read_entries(readable(&self.host)?)? {
                     if parse(&name).is_some_and(|pid| self.process(pid).is_ok()) {
                         listing.insert(name, Item::Directory);
@@ -361,14 +361,16 @@ impl Proc {
                 }
                 Ok(listing)
             }
-            _ => Ok(Self::common_in(&[way.join(&b'/'), b"/".to_vec()].concat())),
+            _ => Ok(self.common_in(&[way.join(&b'/'), b"/".to_vec()].concat())),
         }
     }
 
-    fn common_in(directory: &[u8]) -> Listing {
+    /// What is in a directory of files that are the same for everybody, as far as this kernel has them.
+    fn common_in(&self, directory: &[u8]) -> Listing {
         let more = ["sys/kernel/hostname"];
         let below = COMMON.iter().chain(&more).filter_map(|path| {
             let rest = path.as_bytes().strip_prefix(directory)?;
+            statat(&self.host, *path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             Some(match rest.iter().position(|byte| *byte == b'/') {
                 Some(end) => (rest[..end].to_vec(), Item::Directory),
                 None => (rest.to_vec(), Item::File),

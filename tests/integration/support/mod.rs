@@ -7,6 +7,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod base;
+pub(crate) mod buildah;
 pub(crate) mod client;
 pub(crate) mod coracle;
 pub(crate) mod debs;
