@@ -106,7 +106,7 @@ fn build(
         surroundings.add_all(spec)?;
         Ok(devices)
     });
-    let (mounts, made, file_devices) = surroundings.into_parts();
+    let (mounts, made, file_devices, locked) = surroundings.into_parts();
     let devices = match shown {
         Ok(devices) => devices,
         Err(failure) => {
@@ -135,6 +135,7 @@ fn build(
         listener: OnceLock::new(),
         ending: AtomicBool::new(false),
         closed: RwLock::new(false),
+        _locked: locked,
         scratch,
     };
     Ok((world, made))

@@ -21,6 +21,7 @@ use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::mountpoint::{self, Made, MountPoints, Shape};
 use crate::sandbox::{Bind, MemoryFile, Spec};
 use crate::sys::beneath;
+use crate::sys::lock::{Locked, lock};
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// What `/dev` claims to have room for.
@@ -39,6 +40,8 @@ pub(super) struct Surroundings<'a> {
     made: Vec<MadeIn>,
     /// On which devices there are files of the step's.
     pub(super) devices: Vec<u64>,
+    /// What must not be swapped to a disk.
+    locked: Vec<Locked>,
 }
 
 /// A place that is about to be covered.
@@ -74,7 +77,8 @@ impl<'a> Surroundings<'a> {
         scratch: &'a Scratch,
     ) -> io::Result<Self> {
         let devices = vec![fstat(&tree)?.st_dev];
-        Ok(Self { mounts: Mounts::new(tree)?, records, scratch, made: Vec::new(), devices })
+        let (made, locked) = (Vec::new(), Vec::new());
+        Ok(Self { mounts: Mounts::new(tree)?, records, scratch, made, devices, locked })
     }
 
     /// Shows `/proc`, `/sys` and `/dev`.
@@ -138,10 +142,12 @@ impl<'a> Surroundings<'a> {
     }
 
     /// A file that is only in memory, and that nobody can change.
-    fn memory(&self, file: &MemoryFile) -> io::Result<Shown> {
+    fn memory(&mut self, file: &MemoryFile) -> io::Result<Shown> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = File::from(memfd_create("secret", flags)?);
         (&memory).write_all(file.content.reveal())?;
+        // Beyond what this user may keep in memory, swapped pages are still better than a file.
+        self.locked.extend(lock(&memory, file.content.reveal().len()).ok().flatten());
         let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&memory, seals)?;
         let stat = fstat(&memory)?;
@@ -201,8 +207,8 @@ impl<'a> Surroundings<'a> {
     }
 
     /// What was made only to be covered.
-    pub(super) fn into_parts(self) -> (Mounts, Vec<MadeIn>, Vec<u64>) {
-        (self.mounts, self.made, self.devices)
+    pub(super) fn into_parts(self) -> (Mounts, Vec<MadeIn>, Vec<u64>, Vec<Locked>) {
+        (self.mounts, self.made, self.devices, self.locked)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::sandbox::emulate::proxies::Proxies;
 use crate::sandbox::emulate::records::Records;
 use crate::sandbox::emulate::scratch::Scratch;
 use crate::sandbox::emulate::sockets::Sockets;
+use crate::sys::lock::Locked;
 use crate::sys::notify::Listener;
 
 /// All that the supervisor knows.
@@ -42,6 +43,8 @@ pub(super) struct World {
     pub(super) ending: AtomicBool,
     /// Held shared while a call is answered; `true` when nothing may be changed any more.
     pub(super) closed: RwLock<bool>,
+    /// Secrets, which are not swapped as long as this lives.
+    pub(super) _locked: Vec<Locked>,
 }
 
 impl World {
