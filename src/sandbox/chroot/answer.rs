@@ -83,7 +83,10 @@ impl Question<'_> {
                 self.write(argument(descriptor), argument(length))
             }
             Call::WriteParts => self.write(argument(0), self.length_of_parts()),
-            Call::WhenChildEnds => self.let_calls_restart(argument(1)),
+            Call::WhenChildEnds => {
+                self.let_calls_restart(argument(1));
+                Ok(NOT_OURS)
+            }
             Call::Fork if self.inside.census.admits() => Ok(NOT_OURS),
             Call::Fork => Err(Errno::AGAIN),
             Call::HostName => {
@@ -261,7 +264,7 @@ impl Question<'_> {
     /// with an error that programs do not expect of it: a shell cannot start the second command of a
     /// pipeline, as the first has just ended. With this flag the kernel makes the call again by itself.
     /// It is the signal of ended children that comes at any time; other signals are rare.
-    fn let_calls_restart(&self, address: u64) -> Result<Reply, Errno> {
+    fn let_calls_restart(&self, address: u64) {
         /// `SA_RESTART`
         const RESTART: u64 = 0x1000_0000;
         // The handler and the flags, of the kernel's struct: what the C library made for the call.
@@ -275,7 +278,6 @@ impl Question<'_> {
                 let _ = self.caller().write(address + 8, &(flags | RESTART).to_ne_bytes());
             }
         }
-        Ok(NOT_OURS)
     }
 
     /// Whether something may be done to a process: it must be one of the step's own.
