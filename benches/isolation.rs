@@ -98,7 +98,7 @@ fn run() -> Result<String, String> {
         ));
     }
     lines.push(format!(
-        "Best of {ROUNDS}; beside it the ratio to native, ! where it is above the aim."
+        "Best of {ROUNDS}; beside it the ratio to native, ! where it is above what it may be."
     ));
     Ok(lines.join("\n"))
 }

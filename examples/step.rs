@@ -31,7 +31,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     let mut isolation = Isolation::Emulate;
     let (mut user, mut network, mut binds) = (User::default(), false, Vec::new());
     let mut cwd = "/".to_owned();
-    user.home = "/root".to_owned();
+    "/root".clone_into(&mut user.home);
     let directory = loop {
         let word = words.next().ok_or("which directory?")?;
         let mut value = || words.next().ok_or("an option without its value");

@@ -77,6 +77,8 @@ const PURE: &[&str] = &[
     "src/context/glob.rs",
     "src/image/assemble.rs",
     "src/registry/challenge.rs",
+    "src/sandbox/advice.rs",
+    "src/sandbox/choice.rs",
     "src/sandbox/spec.rs",
     "src/sandbox/user.rs",
 ];

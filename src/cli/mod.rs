@@ -97,7 +97,7 @@ fn perform(session: &Session<'_>, command: Command) -> Result<ExitCode, Failure>
         Command::Manifest(arguments) => remote::manifest(session, &arguments.reference)?,
         Command::Rm(arguments) => remote::remove(session, &arguments.references)?,
         Command::Doctor(arguments) => return doctor::doctor(session, &arguments),
-        Command::Images => images::images(&session)?,
+        Command::Images => images::images(session)?,
         Command::Inspect(arguments) => inspect::inspect(session, &arguments.reference)?,
         Command::Load(arguments) => load::load(session, &arguments)?,
         Command::Lint(arguments) => build::build(session, &arguments.into_build())?,

@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
         let (owners, format) = self.file_system(entered);
         let workspace = store.temp_dir().map_err(|error| failure::store(&error))?;
         let temporary = workspace.path().to_owned();
-        let style = entered.map_or(Style::Overlay, |sandbox| sandbox.style());
+        let style = entered.map_or(Style::Overlay, Sandbox::style);
         let snapshotter =
             Snapshotter::new(&store.snapshots_dir(), temporary, owners, format, style)
                 .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;

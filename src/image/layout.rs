@@ -148,8 +148,7 @@ fn add(index: &mut ImageIndex, entries: Vec<Descriptor>) {
     };
     let is_same = |entry: &Descriptor, other: &Descriptor| match (name(entry), name(other)) {
         ((None, None), (None, None)) => other.digest == entry.digest,
-        ((None, ours), (None, theirs)) => ours == theirs,
-        ((ours, _), (theirs, _)) => ours == theirs,
+        ((None, ours), (None, theirs)) | ((ours, _), (theirs, _)) => ours == theirs,
     };
     for entry in entries {
         index.manifests.retain(|other| !is_same(&entry, other));

@@ -33,7 +33,7 @@ pub use entry::{Entry, Kind};
 pub use error::LayerError;
 pub use index::{LayerIndex, LayerSource, LayerStack, TableOfContents};
 pub(crate) use owners::{HELD, Record, STAT, Sidecar, is_internal, real_mode};
-pub use owners::{OverlayFormat, Owners};
+pub use owners::{OverlayFormat, Owners, record_directory};
 pub(crate) use read::Content;
 pub use read::{LayerReader, Names};
 pub(crate) use stored::{HOST_LABELS, LayerDir, Stored};

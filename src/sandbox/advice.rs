@@ -75,7 +75,7 @@ pub(super) fn lack(probe: &Probe, technique: Technique) -> Lack {
             refused(Refusal::of(true, errno.unwrap_or_default(), probe.switches))
         }
         (Verdict::Refused { said, .. }, Technique::LentIds) => {
-            ids(OneId::of(said.as_deref(), probe))
+            ids(&OneId::of(said.as_deref(), probe))
         }
         _ => plain(probe, technique, errno.unwrap_or_default()),
     };
@@ -84,7 +84,7 @@ pub(super) fn lack(probe: &Probe, technique: Technique) -> Lack {
 
 /// There is only one id to begin with.
 pub(super) fn given_one_id() -> Lack {
-    let (reason, remedies) = ids(OneId::Given);
+    let (reason, remedies) = ids(&OneId::Given);
     Lack { technique: Technique::OwnIds, errno: None, reason, remedies }
 }
 
@@ -121,8 +121,8 @@ fn refused(refusal: Refusal) -> (String, Vec<Remedy>) {
     (refusal.to_string(), remedies)
 }
 
-fn ids(why: OneId) -> (String, Vec<Remedy>) {
-    let remedies = match &why {
+fn ids(why: &OneId) -> (String, Vec<Remedy>) {
+    let remedies = match why {
         OneId::NotLent { user, first_free, .. } => {
             vec![remedy(At::Machine, [lend(user, *first_free)])]
         }
@@ -224,7 +224,7 @@ fn plain(probe: &Probe, technique: Technique, errno: i32) -> (String, Vec<Remedy
         (Technique::Chroot, _) => {
             words("this container's root has no CAP_SYS_CHROOT", capability("SYS_CHROOT"))
         }
-        (Technique::Chown, libc::EINVAL) => ids(OneId::Given),
+        (Technique::Chown, libc::EINVAL) => ids(&OneId::Given),
         (Technique::Chown, _) => {
             words("this container's root has no CAP_CHOWN", capability("CHOWN"))
         }

@@ -226,14 +226,13 @@ impl NoIsolation {
     /// What is wrong, on one line.
     fn text(&self) -> String {
         let asked = match (self.wish.isolation, self.wish.at_least) {
-            (Some(wanted), None) => format!("the isolation `{wanted}` does not work here"),
             (None, Some(least)) => format!("no isolation as strong as `{least}` works here"),
             (Some(wanted), Some(least)) if wanted < least => {
                 return format!(
                     "the isolation `{wanted}` is weaker than `{least}`, the least that is asked for"
                 );
             }
-            (Some(wanted), Some(_)) => format!("the isolation `{wanted}` does not work here"),
+            (Some(wanted), _) => format!("the isolation `{wanted}` does not work here"),
             (None, None) => "no way to isolate commands works here".to_owned(),
         };
         let mut named = Vec::new();
@@ -245,11 +244,10 @@ impl NoIsolation {
             if !named.contains(&isolation) {
                 named.push(isolation);
                 let reason = &lack.reason;
-                text.push_str(&if self.wish.isolation.is_some() {
-                    format!(": {reason}")
-                } else {
-                    format!("; {isolation}: {reason}")
-                });
+                if self.wish.isolation.is_none() {
+                    text.extend(["; ", isolation.name()]);
+                }
+                text.extend([": ", reason.as_str()]);
             }
         }
         text

@@ -91,6 +91,17 @@ pub enum OneId {
 impl OneId {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
+        let more = self.remedy();
+        // Where there is one user only, another backend can still pretend to be all of them.
+        if cfg!(target_arch = "x86_64") {
+            format!("{more}; or build with `--isolation emulate`, which needs no ids")
+        } else {
+            more
+        }
+    }
+
+    /// How to come by more ids.
+    fn remedy(&self) -> String {
         match self {
             Self::NotLent { user, first_free, .. } => {
                 format!("lend yourself a range of ids: `{}`", lend(user, *first_free))
@@ -237,6 +248,11 @@ impl Sandbox {
         self.owners() == Owners::Real
     }
 
+    /// Whether a step sees the owners that an image names.
+    pub fn shows_owners(&self) -> bool {
+        self.has_ids() || self.identity == Identity::Emulated
+    }
+
     /// How snapshots must keep owners for this sandbox.
     pub fn owners(&self) -> Owners {
         match self.identity {
@@ -286,7 +302,7 @@ impl Sandbox {
             text.push_str(", with nothing that keeps root in there");
         }
         for (isolation, why) in &self.passed_over {
-            text.push_str(&format!("; not {isolation}: {why}"));
+            text.extend(["; not ", isolation.name(), ": ", why.as_str()]);
         }
         text
     }

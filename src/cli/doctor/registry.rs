@@ -30,7 +30,7 @@ impl Check {
         let mut detail = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            detail.push_str(&format!(": {error}"));
+            detail.extend([": ", &error.to_string()]);
             cause = error.source();
         }
         Self { name, is_well: false, detail, hint: error.hint() }

@@ -83,10 +83,7 @@ impl Question<'_> {
                 self.write(argument(descriptor), argument(length))
             }
             Call::WriteParts => self.write(argument(0), self.length_of_parts()),
-            Call::WhenChildEnds => {
-                self.let_calls_restart(argument(1));
-                Ok(NOT_OURS)
-            }
+            Call::WhenChildEnds => Ok(self.let_calls_restart(argument(1))),
             Call::Fork if self.inside.census.admits() => Ok(NOT_OURS),
             Call::Fork => Err(Errno::AGAIN),
             Call::HostName => {
@@ -264,7 +261,7 @@ impl Question<'_> {
     /// with an error that programs do not expect of it: a shell cannot start the second command of a
     /// pipeline, as the first has just ended. With this flag the kernel makes the call again by itself.
     /// It is the signal of ended children that comes at any time; other signals are rare.
-    fn let_calls_restart(&self, address: u64) {
+    fn let_calls_restart(&self, address: u64) -> Reply {
         /// `SA_RESTART`
         const RESTART: u64 = 0x1000_0000;
         // The handler and the flags, of the kernel's struct: what the C library made for the call.
@@ -278,6 +275,7 @@ impl Question<'_> {
                 let _ = self.caller().write(address + 8, &(flags | RESTART).to_ne_bytes());
             }
         }
+        NOT_OURS
     }
 
     /// Whether something may be done to a process: it must be one of the step's own.
