@@ -19,6 +19,8 @@ test: setup-test lint doc stand-in unit ## Everything that CI checks
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	@$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null || \
+		{ echo "fuzz/Cargo.lock lacks a dependency: run cargo metadata --manifest-path fuzz/Cargo.toml"; exit 1; }
 	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
 
 doc:

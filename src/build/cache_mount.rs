@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::build::BuildErrorKind;
 use crate::build::mounts::Mounting;
+use crate::layer::record_directory;
 use crate::oci::Digest;
 use crate::plan::CacheMount;
 use crate::plan::MountKind;
@@ -102,10 +103,11 @@ fn fill(
 ) -> Result<(), BuildErrorKind> {
     let failed = |source| BuildErrorKind::Scratch { path: new.to_owned(), source };
     let set = |mode: u32, (uid, gid): (u32, u32)| {
-        // The owner first: a change of owner takes setuid bits away.
-        if mounting.sandbox.has_ids() {
-            std::os::unix::fs::chown(new, Some(uid), Some(gid))?;
+        if !mounting.sandbox.has_ids() {
+            return record_directory(new, mode, uid, gid);
         }
+        // The owner first: a change of owner takes setuid bits away.
+        std::os::unix::fs::chown(new, Some(uid), Some(gid))?;
         fs::set_permissions(new, fs::Permissions::from_mode(mode))
     };
     match &cache.seed {

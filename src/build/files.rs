@@ -1,7 +1,8 @@
 //! The files of a stage without unpacking them: indexes of layers, from wherever they can be had.
 //!
-//! An index that was made once is in the store. Else it is made of the blob: of the store's, or of
-//! the registry's while it streams by. A blob is kept only if somebody will want all of it.
+//! An index that was made once is in the store. Else it is made of the blob: of the store's, of the
+//! table of contents that the registry's may have at its end, or of the registry's while it streams by.
+//! A blob is kept only if somebody will want all of it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::layer::LayerError;
 use crate::layer::LayerIndex;
 use crate::layer::LayerSource;
 use crate::layer::LayerStack;
+use crate::layer::TableOfContents;
 use crate::layer::Tree;
 use crate::layer::TreeError;
 use crate::oci::ChainId;
@@ -29,6 +31,7 @@ use crate::oci::Digest;
 use crate::oci::Layer;
 use crate::oci::Reference;
 use crate::progress::Task;
+use crate::registry::Part;
 use crate::store::StoreError;
 use crate::transfer;
 use crate::transfer::TransferError;
@@ -116,7 +119,16 @@ impl Files {
         }
         let made = match self.stored(layer) {
             Some(made) => made,
-            None => self.make(layer, keep)?,
+            None if keep == Keep::Yes || self.workshop.store.has(&layer.descriptor) => {
+                self.make(layer, keep)?
+            }
+            None => match self.of_table(layer) {
+                Some(made) => {
+                    self.remember(layer, &made)?;
+                    made
+                }
+                None => self.make(layer, keep)?,
+            },
         };
         Ok(Arc::clone(index.insert(Arc::new(made))))
     }
@@ -129,6 +141,36 @@ impl Files {
         LayerIndex::decode(&bytes)
     }
 
+    /// The index with the places of contents, which the other one lacks.
+    fn complete_index(&self, layer: &Layer, keep: Keep) -> io::Result<Arc<LayerIndex>> {
+        let known = self.index(layer, keep)?;
+        if known.has_places() {
+            return Ok(known);
+        }
+        let made = Arc::new(self.make(layer, keep)?);
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        indexes.insert(layer.diff_id, Arc::new(Mutex::new(Some(Arc::clone(&made)))));
+        Ok(made)
+    }
+
+    /// The index out of the table of contents that some layers have, without the rest of the layer.
+    fn of_table(&self, layer: &Layer) -> Option<LayerIndex> {
+        let table = TableOfContents::of(&layer.descriptor)?;
+        let part = Part { offset: table.offset, length: table.length, digest: table.digest };
+        let (client, blob) = (Arc::clone(&self.workshop.client), layer.descriptor.clone());
+        let origin = self.origin(&blob).ok()?;
+        let task = Task::start(&self.workshop.progress, format!("look into {}", origin.familiar()));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.runtime.spawn(async move {
+            // Nobody is left to tell when the build has ended.
+            let _ = sender.send(client.blob_part(&origin, &blob, &part).await);
+        });
+        let index = table.read(&receiver.blocking_recv().ok()??)?;
+        task.finish();
+        Some(index)
+    }
+
+    /// The index, made of the blob.
     fn make(&self, layer: &Layer, keep: Keep) -> io::Result<LayerIndex> {
         if keep == Keep::Yes {
             self.fetch(layer)?;
@@ -152,8 +194,13 @@ impl Files {
             index
         };
         let index = index.map_err(io::Error::other)?;
-        store.publish(&self.path(layer), &index.encode()?).map_err(io::Error::other)?;
+        self.remember(layer, &index)?;
         Ok(index)
+    }
+
+    fn remember(&self, layer: &Layer, index: &LayerIndex) -> io::Result<()> {
+        let store = &self.workshop.store;
+        store.publish(&self.path(layer), &index.encode()?).map_err(io::Error::other)
     }
 
     /// Has the blob in the store.
@@ -240,6 +287,10 @@ fn reveal(error: io::Error) -> Result<BuildErrorKind, io::Error> {
 impl LayerSource for Source {
     fn index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>> {
         self.files.index(layer, self.keep)
+    }
+
+    fn complete_index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>> {
+        self.files.complete_index(layer, self.keep)
     }
 
     fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {

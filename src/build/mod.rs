@@ -34,6 +34,7 @@ use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::Timestamp;
 use crate::plan::PlanOptions;
+use crate::plan::UnusedArg;
 use crate::progress::Event;
 use crate::progress::Progress;
 use crate::registry::Client;
@@ -187,6 +188,11 @@ pub async fn build(
     let mut warnings = plan.warnings.clone();
     warnings.extend(check::ignored_in(&plan, &dockerfile, &request.context)?);
     warnings.sort_by_key(|warning| warning.span.start);
+    for UnusedArg { name, nearest } in &plan.unused_args {
+        let meant = nearest.as_ref().map(|it| format!(" (did you mean {it}?)")).unwrap_or_default();
+        let text = format!("--build-arg {name}: no ARG of that name{meant}");
+        workshop.progress.report(Event::Warning(text));
+    }
     for name in request.unknown_uncached_stages(&dockerfile) {
         let text = format!("--no-cache-filter {name}: there is no stage of that name");
         workshop.progress.report(Event::Warning(text));

@@ -182,7 +182,7 @@ impl Mounting<'_> {
     /// Who is to own something; says so if that cannot be.
     pub(crate) fn owner(&self, access: &Access, what: &str, id: &str) -> (u32, u32) {
         let owner = (access.uid.unwrap_or(0), access.gid.unwrap_or(0));
-        if owner != (0, 0) && !self.sandbox.has_ids() {
+        if owner != (0, 0) && !self.sandbox.shows_owners() {
             let (uid, gid) = owner;
             let text = "belongs to the only user that this build has";
             self.task.note(format!("{what} {id} {text}, not to {uid}:{gid}"));

@@ -17,6 +17,7 @@ use crate::build::schedule::LayerOrigin;
 use crate::build::schedule::Site;
 use crate::build::schedule::blocking;
 use crate::image;
+use crate::image::Export;
 use crate::image::ImageError;
 use crate::image::Ownership;
 use crate::image::Parts;
@@ -158,9 +159,11 @@ fn archive(site: &Site, image: &StoredImage, output: &Output) -> Result<(), Buil
                 store.tag(tag, &image.descriptor)?;
             }
         }
-        Output::OciDirectory(path) => image::write_oci_layout(store, image, tags, path)?,
+        Output::OciDirectory(path) => {
+            image::write_oci_layout(store, &Export::of_image(image, tags), path)?;
+        }
         Output::OciTar(destination) => destination.write(site, "oci", |mut output| {
-            image::write_oci_tar(store, image, tags, &mut output)
+            image::write_oci_tar(store, &Export::of_image(image, tags), &mut output)
         })?,
         Output::DockerTar(destination) => destination.write(site, "docker", |mut output| {
             image::write_docker_archive(store, image, tags, &mut output)

@@ -40,8 +40,6 @@ use crate::snapshot::Committed;
 const USER_FILE_LIMIT: u64 = 10 << 20;
 /// How much of a failed command's output its error shows.
 const TAIL_LINES: usize = 12;
-/// What a command that does not say finds as its host name (rule A151).
-const HOSTNAME: &str = "buildkitsandbox";
 
 /// What `--memory` means where it cannot mean what it should.
 const EACH_PROCESS: &str = "--memory: it limits the data of each process by itself, not of the step \
@@ -76,9 +74,12 @@ pub(crate) fn perform(
     spec.insecure = step.insecure;
     spec.shm_size = step.settings.shm_size.unwrap_or(spec.shm_size);
     spec.limits = step.settings.ulimits.iter().map(limit).collect();
+    if let Some(hostname) = &step.settings.hostname {
+        spec.hostname.clone_from(hostname);
+    }
     spec.memory = site.request.limits.memory;
     spec.timeout = site.request.limits.timeout;
-    spec.binds = workshop.network_files(scratch.path(), &step.settings.hosts)?;
+    spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &step.settings.hosts)?;
     add_pipes(&mut spec, &step.pipes, scratch.path())?;
     let mounting = Mounting { site, sandbox, trees, task, scratch: scratch.path() };
     let in_use = mounting.add(&mut spec, &step.mounts)?;
@@ -137,7 +138,7 @@ pub fn run_image(
     }
     spec.user = user(&config.user, &files)?;
     spec.host_network = network == Network::Host;
-    spec.binds = workshop.network_files(scratch.path(), &[])?;
+    spec.binds = workshop.network_files(scratch.path(), &spec.hostname, &[])?;
     spec.interactive = true;
     Ok(workshop.sandbox()?.run(&spec, output, &workshop.cancel)?)
 }
@@ -161,11 +162,12 @@ impl Workshop {
     fn network_files(
         &self,
         scratch: &Path,
+        hostname: &str,
         more: &[(String, String)],
     ) -> Result<Vec<Bind>, BuildErrorKind> {
         let hosts = scratch.join("hosts");
         let mut text =
-            format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+            format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         for (name, address) in more {
             text.extend([address, "\t", name, "\n"]);
         }

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use futures_util::future::BoxFuture;
 use futures_util::future::FutureExt as _;
 use futures_util::future::Shared;
+use futures_util::future::join;
 use futures_util::future::join_all;
 
 use crate::build::BuildError;
@@ -23,6 +24,7 @@ use crate::oci::ChainId;
 use crate::oci::Layer;
 use crate::oci::Timestamp;
 use crate::plan::Plan;
+use crate::plan::PlannedStage;
 use crate::plan::StageBase;
 use crate::plan::StageId;
 use crate::progress::Event;
@@ -187,48 +189,82 @@ pub(crate) async fn execute(site: &Arc<Site>) -> Result<Arc<BuiltStage>, BuildEr
 }
 
 /// Builds one stage, and leaves the error behind where that fails.
+///
+/// A step works on what those before it have made, so they come one after the other. Only a linked
+/// copy does not (rule A127): it begins at once, and its layer takes its place among the others.
 async fn stage(
     site: Arc<Site>,
     id: StageId,
     earlier: Vec<PendingStage>,
     errors: FirstError,
 ) -> Result<Arc<BuiltStage>, StageFailed> {
-    let built = steps(&site, id, &earlier).await;
-    built.map(Arc::new).map_err(|failed| {
-        if let Some(error) = failed {
-            errors.set(error);
-            // What the other stages do is of no use any more.
-            site.workshop.cancel.cancel();
+    let stage = Arc::new(StageSite { site, id, earlier, errors });
+    let steps = stage.planned().steps.iter().enumerate();
+    let linked = steps.map(|(index, step)| {
+        step.kind.is_linked().then(|| Arc::clone(&stage).linked(index).boxed().shared())
+    });
+    let linked: Vec<Option<PendingLayer>> = linked.collect();
+    let sequence = async {
+        let mut built = stage.base().await?;
+        for (index, linked) in linked.iter().enumerate() {
+            let layer = match linked {
+                Some(layer) => layer.clone().await?,
+                None => stage.step(index, &built).await?,
+            };
+            built.layers.push(layer);
         }
-        StageFailed
-    })
+        Ok(Arc::new(built))
+    };
+    join(sequence, join_all(linked.iter().flatten().cloned())).await.0
 }
 
-/// The steps of one stage, one after the other. An error of `None` means that a stage that this
-/// one waited for failed.
-async fn steps(
-    site: &Arc<Site>,
+/// A layer that somebody waits for.
+type PendingLayer = Shared<BoxFuture<'static, Result<BuiltLayer, StageFailed>>>;
+
+/// One stage under way.
+struct StageSite {
+    site: Arc<Site>,
     id: StageId,
-    earlier: &[PendingStage],
-) -> Result<BuiltStage, Option<BuildError>> {
-    let stage = &site.plan.stages[id.0];
-    let mut built = match &stage.base {
-        StageBase::Scratch => BuiltStage::default(),
-        StageBase::Image(base) => site.bases.stage(base),
-        StageBase::Stage(StageId(base)) => match earlier[*base].clone().await {
-            Ok(built) => (*built).clone(),
-            Err(StageFailed) => return Err(None),
-        },
-    };
-    let before: usize = site.plan.stages[..id.0].iter().map(|stage| stage.steps.len()).sum();
-    for (index, step) in stage.steps.iter().enumerate() {
-        let layer = step::perform(site, id, index, &built, earlier).await.map_err(|failed| {
-            let error = failed.map(|kind| kind.in_step(step));
-            error.map(|e| BuildError { step: Some((before + index + 1, site.steps())), ..e })
-        })?;
-        built.layers.push(layer);
+    /// The stages before it, which it may need.
+    earlier: Vec<PendingStage>,
+    errors: FirstError,
+}
+
+impl StageSite {
+    fn planned(&self) -> &PlannedStage {
+        &self.site.plan.stages[self.id.0]
     }
-    Ok(built)
+
+    /// What the stage starts from.
+    async fn base(&self) -> Result<BuiltStage, StageFailed> {
+        Ok(match &self.planned().base {
+            StageBase::Scratch => BuiltStage::default(),
+            StageBase::Image(base) => self.site.bases.stage(base),
+            StageBase::Stage(StageId(base)) => (*self.earlier[*base].clone().await?).clone(),
+        })
+    }
+
+    async fn linked(self: Arc<Self>, index: usize) -> Result<BuiltLayer, StageFailed> {
+        self.step(index, &BuiltStage::default()).await
+    }
+
+    /// Carries out one step on top of `below`.
+    async fn step(&self, index: usize, below: &BuiltStage) -> Result<BuiltLayer, StageFailed> {
+        let Self { site, id, earlier, errors } = self;
+        let done = step::perform(site, *id, index, below, earlier).await;
+        done.map_err(|failed| {
+            // Without a failure of its own, it waited for a stage that has one.
+            if let Some(kind) = failed {
+                let before = &site.plan.stages[..id.0];
+                let before: usize = before.iter().map(|stage| stage.steps.len()).sum();
+                let error = kind.in_step(&self.planned().steps[index]);
+                errors.set(BuildError { step: Some((before + index + 1, site.steps())), ..error });
+                // What the other stages do is of no use any more.
+                site.workshop.cancel.cancel();
+            }
+            StageFailed
+        })
+    }
 }
 
 impl FirstError {

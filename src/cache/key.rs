@@ -94,6 +94,7 @@ pub fn run(surroundings: &Surroundings<'_>, step: &RunStep, mounted: &Digest) ->
 /// What the command line says about all commands. Where a host is does not count, as with proxies.
 fn settings(key: &mut Builder, settings: &RunSettings) {
     key.parts("host", settings.hosts.iter().map(|(name, _)| name));
+    key.parts("host name", &settings.hostname);
     key.parts("shm size", &settings.shm_size.map(|size| size.to_string()));
     for Ulimit { name, soft, hard } in &settings.ulimits {
         key.part("ulimit", format!("{name} {soft:?} {hard:?}"));

@@ -11,6 +11,7 @@ use crate::cli::isolation::IsolationArguments;
 use crate::cli::registry_args::RegistryArguments;
 use crate::cli::remote_args::{CopyArguments, IndexCommand};
 use crate::cli::step_args::StepArguments;
+use crate::oci::ParsePlatformError;
 use crate::oci::Platform;
 use crate::oci::Reference;
 
@@ -24,6 +25,15 @@ pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Reads a platform; Docker's tools take several.
+fn one_platform(text: &str) -> Result<Platform, String> {
+    if text.contains(',') {
+        let advice = "build each, and put the images together with `coracle index create`";
+        return Err(format!("these are several platforms: {advice}"));
+    }
+    text.parse().map_err(|error: ParsePlatformError| error.to_string())
 }
 
 /// What all commands take.
@@ -47,6 +57,11 @@ pub(crate) struct GlobalArguments {
     /// How to show progress.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
+    /// Tell of each request to a registry and of the reasons for it, without any secret: on
+    /// standard error, or at the end of FILE. So does `CORACLE_DEBUG`, which is `1` or a FILE.
+    #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "-")]
+    pub(crate) debug: Option<PathBuf>,
 }
 
 /// How to show progress.
@@ -69,7 +84,7 @@ pub(crate) enum ProgressMode {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArguments>),
-    /// Copy an image, or an index with all its images, to another name in a registry
+    /// Copy an image, or an index with all its images, between registries, layouts and archives
     Copy(CopyArguments),
     /// Say what this place allows, what it lacks, and how to have it
     Doctor(DoctorArguments),
@@ -137,7 +152,7 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Build for this platform.
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = one_platform)]
     pub(crate) platform: Option<Platform>,
     /// Add a label to the image; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]

@@ -18,6 +18,7 @@ use crate::cli::args::BuildArguments;
 use crate::cli::args::NetworkMode;
 use crate::cli::args::ProgressMode;
 use crate::cli::build_args;
+use crate::cli::builtin_args;
 use crate::cli::call;
 use crate::cli::context::Files;
 use crate::cli::context::Place;
@@ -37,22 +38,26 @@ use crate::cli::session::now;
 use crate::cli::step_settings;
 use crate::cli::summary;
 use crate::context::BuildContext;
-use crate::dockerfile::Checks;
 use crate::dockerfile::Source;
 use crate::oci::Platform;
-use crate::oci::Timestamp;
 use crate::plan::Network;
 use crate::plan::PlanOptions;
 use crate::progress::Event;
 
 /// Builds the image and says what became of it.
 pub(crate) fn build(session: &Session<'_>, arguments: &BuildArguments) -> Result<(), Failure> {
-    let place = Place::of(&arguments.context)?;
+    let (files, environment) = (&arguments.build_arg_file, session.environment);
+    let build_args = build_args::build_args(files, &arguments.build_arg, environment)?;
+    let mut place = Place::of(&arguments.context)?;
+    if let Place::Git(source) = &mut place {
+        let keep_git_dir = builtin_args::keep_git_dir(&build_args)?;
+        source.keep_git_dir = source.keep_git_dir.or(keep_git_dir);
+    }
     let is_here = place.is_directory() && named_context::are_directories(&arguments.build_context)?;
     // What is elsewhere needs a store to be kept in. All else is looked at before there is one.
     let workshop = if is_here { None } else { Some(session.workshop(Commands::NotExpected)?) };
     let inputs = inputs(session, arguments, place, workshop.as_ref())?;
-    let request = Arc::new(request(session, arguments, inputs)?);
+    let request = Arc::new(request(session, arguments, inputs, build_args)?);
     if let Some(call) = call::wanted(&arguments.call)? {
         return call::run(session, &request, call);
     }
@@ -145,13 +150,16 @@ fn request(
     session: &Session<'_>,
     arguments: &BuildArguments,
     inputs: Inputs,
+    build_args: BTreeMap<String, String>,
 ) -> Result<Request, Failure> {
     let Inputs { dockerfile, context, named, origin } = inputs;
     let environment = session.environment;
-    let build_args =
-        build_args::build_args(&arguments.build_arg_file, &arguments.build_arg, environment)?;
-    let source_date_epoch = source_date_epoch(session, &build_args)?;
+    builtin_args::check_syntax(&build_args)?;
+    let checks = builtin_args::checks(&build_args)?;
+    let hostname = builtin_args::hostname(&build_args);
     let options = PlanOptions {
+        source_date_epoch: builtin_args::source_date_epoch(&build_args, environment)?,
+        run: step_settings::settings(&arguments.steps, hostname)?,
         build_args,
         target: arguments.target.clone(),
         platform: arguments.platform.clone(),
@@ -159,14 +167,12 @@ fn request(
         labels: arguments.label.iter().map(|text| pair(text)).collect(),
         network: network(arguments.network),
         named_contexts: named.names,
-        source_date_epoch,
         allowed: step_settings::allowed(&arguments.steps),
-        run: step_settings::settings(&arguments.steps)?,
     };
     let outputs = outputs(arguments)?;
     Ok(Request {
         dockerfile,
-        checks: checks(&options)?,
+        checks,
         options,
         context: Arc::new(context),
         named_contexts: named.files,
@@ -190,35 +196,9 @@ pub(crate) fn network(mode: NetworkMode) -> Network {
     }
 }
 
-/// `--build-arg BUILDKIT_DOCKERFILE_CHECK=skip=…` counts in place of the Dockerfile's own line.
-fn checks(options: &PlanOptions) -> Result<Option<Checks>, Failure> {
-    const NAME: &str = "BUILDKIT_DOCKERFILE_CHECK";
-    let Some(text) = options.build_args.get(NAME) else { return Ok(None) };
-    Checks::parse(text).map(Some).map_err(|error| {
-        let diagnostic = Diagnostic::of(&error).prefixed(&format!("`--build-arg {NAME}`: "));
-        Failure::new(Exit::Usage, diagnostic.hinted(error.hint()))
-    })
-}
-
 fn pair(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.to_owned())
-}
-
-/// `--build-arg SOURCE_DATE_EPOCH=…`, or the variable of that name.
-fn source_date_epoch(
-    session: &Session<'_>,
-    build_args: &BTreeMap<String, String>,
-) -> Result<Option<Timestamp>, Failure> {
-    let argument = build_args.get("SOURCE_DATE_EPOCH");
-    let time = match argument {
-        Some(text) => Some(text.parse().map(Timestamp::from_seconds).map_err(|_| text.clone())),
-        None => session.environment.source_date_epoch(),
-    };
-    time.transpose().map_err(|text| {
-        let title = format!("SOURCE_DATE_EPOCH is `{text}`, which is not a number of seconds");
-        Failure::new(Exit::Usage, Diagnostic::new(title))
-    })
 }
 
 fn outputs(arguments: &BuildArguments) -> Result<Vec<Output>, Failure> {

@@ -110,7 +110,7 @@ fn of_tree(tree: Box<dyn Tree>, file: Option<&Path>) -> Result<(Source, BuildCon
             source_of(&name, &*bytes, &name)?
         }
     };
-    let read = |path: &Path| read(path)?.map(|bytes| ignore_text(path, bytes.into())).transpose();
+    let read = |path: &Path| read(path)?.map(|bytes| ignore_text(path, bytes)).transpose();
     let ignore = context::dockerignore(path.as_deref(), Path::new(""), read)?;
     Ok((source, over(tree, ignore)?))
 }
@@ -120,7 +120,7 @@ fn of_tree(tree: Box<dyn Tree>, file: Option<&Path>) -> Result<(Source, BuildCon
 fn ignore_text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = valid.split(|byte| *byte == b'\n').count();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         usage(&format!("line {line} of `{name}` is not UTF-8"), Some("save the file as UTF-8"))
     })

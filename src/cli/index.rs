@@ -14,7 +14,6 @@ use crate::cli::remote_args::IndexCommand;
 use crate::cli::remote_args::IndexEditArguments;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
-use crate::cli::session::new_cancel;
 use crate::oci::Descriptor;
 use crate::oci::Document;
 use crate::oci::ImageIndex;
@@ -53,7 +52,7 @@ fn edit(
     mut index: ImageIndex,
 ) -> Result<(), Failure> {
     let (store, client) = (session.store()?, session.client()?);
-    let entries = block_on(&new_cancel()?, async {
+    let entries = block_on(&session.cancel, async {
         let mut entries = Vec::new();
         for image in &arguments.images {
             let found = transfer::gather_entries(&client, &store, image).await;

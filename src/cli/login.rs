@@ -11,7 +11,6 @@ use crate::cli::exit::Exit;
 use crate::cli::failure;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
-use crate::cli::session::new_cancel;
 use crate::registry;
 use crate::registry::Credential;
 use crate::registry::Keeper;
@@ -29,7 +28,7 @@ pub(crate) fn login(session: &Session<'_>, arguments: &LoginArguments) -> Result
     let username = arguments.username.as_deref().unwrap_or_default();
     let credential = Credential::basic(username, &password);
     let client = session.client()?;
-    block_on(&new_cancel()?, async {
+    block_on(&session.cancel, async {
         let checked = transfer::check_login(&client, &arguments.registry, &credential).await;
         checked.map_err(|error| failure::transfer(&error))
     })?;

@@ -6,14 +6,18 @@
 mod args;
 mod build;
 mod build_args;
+mod builtin_args;
 mod call;
 mod context;
+mod copy;
+mod debug;
 mod diagnostic;
 mod dockerfile;
 mod doctor;
 mod environment;
 mod exit;
 mod failure;
+mod foreign;
 mod images;
 mod index;
 mod inspect;
@@ -23,6 +27,7 @@ mod login;
 mod named_context;
 mod network;
 mod output_spec;
+mod place;
 mod progress;
 mod prune;
 mod pull;
@@ -57,9 +62,16 @@ pub fn run() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == crate::sandbox::CHILD_ARGUMENT) {
         return crate::sandbox::child_main();
     }
-    let arguments = Arguments::parse();
     let environment = Environment::read();
-    match dispatch(arguments, &environment) {
+    let parsed = Arguments::try_parse();
+    let done = match parsed {
+        Ok(arguments) => dispatch(arguments, &environment),
+        Err(error) => match foreign::explain(&error, std::env::args_os()) {
+            Some(failure) => Err(failure),
+            None => error.exit(),
+        },
+    };
+    match done {
         Ok(status) => status,
         Err(failure) => {
             diagnostic::print(&failure.diagnostics, environment.colour);
@@ -70,28 +82,34 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let Arguments { global, command } = arguments;
-    let session = Session::new(global, environment, registry_args::named_hosts(&command));
+    let session = Session::new(global, environment, registry_args::named_hosts(&command))?;
+    let result = perform(&session, command);
+    debug::close(&session.log);
+    result
+}
+
+fn perform(session: &Session<'_>, command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Build(arguments) => build::build(&session, &arguments)?,
-        Command::Copy(arguments) => remote::copy(&session, &arguments)?,
-        Command::Index(command) => index::index(&session, command)?,
-        Command::Ls(arguments) => remote::list(&session, &arguments.reference)?,
-        Command::Manifest(arguments) => remote::manifest(&session, &arguments.reference)?,
-        Command::Rm(arguments) => remote::remove(&session, &arguments.references)?,
-        Command::Doctor(arguments) => return doctor::doctor(&session, &arguments),
-        Command::Images => images::images(&session)?,
-        Command::Inspect(arguments) => inspect::inspect(&session, &arguments.reference)?,
-        Command::Load(arguments) => load::load(&session, &arguments)?,
-        Command::Lint(arguments) => build::build(&session, &arguments.into_build())?,
-        Command::Login(arguments) => login::login(&session, &arguments)?,
-        Command::Logout(arguments) => login::logout(&session, &arguments)?,
-        Command::Prune(arguments) => prune::prune(&session, &arguments)?,
-        Command::Pull(arguments) => pull::pull(&session, &arguments)?,
-        Command::Push(arguments) => push::push(&session, &arguments)?,
-        Command::Rmi(arguments) => images::remove(&session, &arguments.references)?,
-        Command::Run(arguments) => return run::run(&session, &arguments),
-        Command::Save(arguments) => save::save(&session, &arguments)?,
-        Command::Tag(arguments) => tag::tag(&session, &arguments)?,
+        Command::Build(arguments) => build::build(session, &arguments)?,
+        Command::Copy(arguments) => copy::copy(session, &arguments)?,
+        Command::Index(command) => index::index(session, command)?,
+        Command::Ls(arguments) => remote::list(session, &arguments.reference)?,
+        Command::Manifest(arguments) => remote::manifest(session, &arguments.reference)?,
+        Command::Rm(arguments) => remote::remove(session, &arguments.references)?,
+        Command::Doctor(arguments) => return doctor::doctor(session, &arguments),
+        Command::Images => images::images(session)?,
+        Command::Inspect(arguments) => inspect::inspect(session, &arguments.reference)?,
+        Command::Load(arguments) => load::load(session, &arguments)?,
+        Command::Lint(arguments) => build::build(session, &arguments.into_build())?,
+        Command::Login(arguments) => login::login(session, &arguments)?,
+        Command::Logout(arguments) => login::logout(session, &arguments)?,
+        Command::Prune(arguments) => prune::prune(session, &arguments)?,
+        Command::Pull(arguments) => pull::pull(session, &arguments)?,
+        Command::Push(arguments) => push::push(session, &arguments)?,
+        Command::Rmi(arguments) => images::remove(session, &arguments.references)?,
+        Command::Run(arguments) => return run::run(session, &arguments),
+        Command::Save(arguments) => save::save(session, &arguments)?,
+        Command::Tag(arguments) => tag::tag(session, &arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use crate::registry::Client;
 use crate::registry::Config;
 use crate::registry::Credential;
 use crate::registry::CredentialSources;
+use crate::registry::Interrupt;
 use crate::registry::Pipeline;
 use crate::registry::Registries;
 use crate::registry::Retry;
@@ -29,6 +30,7 @@ impl Session<'_> {
         if !self.global.registry.tls_verify {
             insecure.push("*".to_owned());
         }
+        let cancel = self.cancel.clone();
         let config = Config {
             mirrors,
             registries: self.registries()?,
@@ -37,6 +39,9 @@ impl Session<'_> {
             credentials: CredentialSources { given: self.given()?, ..self.credentials() },
             // Builders that failed together must not come back together.
             retry: Retry { seed: u64::from(std::process::id()), ..Retry::default() },
+            time_limit: self.global.registry.registry_timeout,
+            log: self.log.clone(),
+            interrupt: Interrupt::when(move || cancel.is_cancelled()),
             ..Config::default()
         };
         let client = Client::new(config).map_err(|error| failure::registry(&error))?;

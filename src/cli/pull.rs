@@ -7,7 +7,6 @@ use crate::cli::diagnostic::Failure;
 use crate::cli::failure;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
-use crate::cli::session::new_cancel;
 use crate::oci::Platform;
 use crate::progress::Event;
 use crate::progress::Task;
@@ -19,7 +18,7 @@ pub(crate) fn pull(session: &Session<'_>, arguments: &PullArguments) -> Result<(
     let progress = session.display();
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let reference = &arguments.reference;
-    block_on(&new_cancel()?, async {
+    block_on(&session.cancel, async {
         let task = Task::start(&progress, format!("pull {}", reference.familiar()));
         let image = transfer::resolve(&client, &store, reference, &platform);
         let image = image.await;

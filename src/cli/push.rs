@@ -10,7 +10,6 @@ use crate::cli::failure;
 use crate::cli::images::unknown;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
-use crate::cli::session::new_cancel;
 use crate::cli::summary;
 use crate::oci::Descriptor;
 use crate::oci::Reference;
@@ -30,7 +29,7 @@ pub(crate) fn push(session: &Session<'_>, arguments: &PushArguments) -> Result<(
             None => images.push((image, vec![reference.clone()])),
         }
     }
-    let pushed = block_on(&new_cancel()?, async {
+    let pushed = block_on(&session.cancel, async {
         let mut pushed = Vec::new();
         for (image, references) in &images {
             let origins = BTreeMap::new();

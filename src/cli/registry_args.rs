@@ -1,11 +1,14 @@
 //! The options about registries that all commands take.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::cli::args::Command;
+use crate::cli::place::Place;
 use crate::cli::remote_args::IndexCommand;
+use crate::dockerfile::{GoDuration, parse_duration};
 use crate::oci::Reference;
 
 /// How registries are spoken to, and as whom.
@@ -30,6 +33,20 @@ pub(crate) struct RegistryArguments {
     /// of this machine can see them: prefer `login`.
     #[arg(long, global = true, value_name = "[HOST=]USER:PASSWORD", help_heading = HEADING)]
     pub(crate) creds: Vec<String>,
+    /// Give up when registries have kept the command waiting for so long in all, as in `90s` or
+    /// `1h30m`; what commands of the Dockerfile take does not count [default: no limit].
+    #[arg(long, global = true, value_name = "DURATION", help_heading = HEADING)]
+    #[arg(value_parser = parse_time_limit)]
+    pub(crate) registry_timeout: Option<Duration>,
+}
+
+/// Reads a duration as Go and Docker write it.
+fn parse_time_limit(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Some(GoDuration::Positive(duration)) if !duration.is_zero() => Ok(duration),
+        Some(_) => Err("it must be longer than nothing".to_owned()),
+        None => Err("write a number and a unit, as in `90s`, `10m` or `1h30m`".to_owned()),
+    }
 }
 
 const HEADING: &str = "Registries";
@@ -42,8 +59,11 @@ pub(crate) fn named_hosts(command: &Command) -> Vec<String> {
         Command::Pull(arguments) => vec![&arguments.reference],
         Command::Push(arguments) => arguments.references.iter().collect(),
         Command::Run(arguments) => vec![&arguments.reference],
-        Command::Copy(arguments) => vec![&arguments.target],
         Command::Doctor(arguments) => arguments.reference.iter().collect(),
+        Command::Copy(arguments) => {
+            let places = [&arguments.target, &arguments.source];
+            places.into_iter().find_map(Place::registry).into_iter().collect()
+        }
         Command::Ls(arguments) | Command::Manifest(arguments) => vec![&arguments.reference],
         Command::Rm(arguments) => arguments.references.iter().collect(),
         Command::Index(IndexCommand::Push { index }) => vec![index],

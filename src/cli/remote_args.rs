@@ -3,15 +3,21 @@
 use clap::Args;
 use clap::Subcommand;
 
+use crate::cli::place::Place;
+use crate::oci::Platform;
 use crate::oci::Reference;
 
 /// `coracle copy`
 #[derive(Debug, Args)]
 pub(crate) struct CopyArguments {
-    /// An image in a registry, or `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`.
-    pub(crate) source: String,
-    /// Its new name in a registry.
-    pub(crate) target: Reference,
+    /// A name in a registry, or `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
+    /// `docker-archive:FILE[:NAME]`.
+    pub(crate) source: Place,
+    /// Where it goes, in the same forms. A directory is added to; a file is written anew.
+    pub(crate) target: Place,
+    /// Of an index, copy the image for this platform alone.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
 }
 
 /// `coracle index`

@@ -7,6 +7,8 @@ use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::cache::LocalCache;
 use crate::cli::args::GlobalArguments;
+use crate::cli::args::ProgressMode;
+use crate::cli::debug;
 use crate::cli::diagnostic::Diagnostic;
 use crate::cli::diagnostic::Failure;
 use crate::cli::environment::Environment;
@@ -19,6 +21,7 @@ use crate::layer::OverlayFormat;
 use crate::layer::Owners;
 use crate::oci::Timestamp;
 use crate::progress::Progress;
+use crate::registry::Log;
 use crate::sandbox;
 use crate::sandbox::Cancel;
 use crate::sandbox::EnterError;
@@ -49,6 +52,10 @@ pub(crate) struct Session<'a> {
     pub(crate) environment: &'a Environment,
     /// The registries that the command names.
     pub(crate) hosts: Vec<String>,
+    /// Where `--debug` goes.
+    pub(crate) log: Log,
+    /// Raised by Ctrl-C and SIGTERM.
+    pub(crate) cancel: Cancel,
 }
 
 impl<'a> Session<'a> {
@@ -56,8 +63,11 @@ impl<'a> Session<'a> {
         global: GlobalArguments,
         environment: &'a Environment,
         hosts: Vec<String>,
-    ) -> Self {
-        Self { global, environment, hosts }
+    ) -> Result<Self, Failure> {
+        let log = debug::open(&global, environment)?;
+        let cancel = Cancel::new();
+        let cancel = cancel.map_err(|error| Failure::from_error(Exit::Machine, &error, None))?;
+        Ok(Self { global, environment, hosts, log, cancel })
     }
 
     /// The store's directory.
@@ -77,7 +87,12 @@ impl<'a> Session<'a> {
 
     /// Where progress goes.
     pub(crate) fn display(&self) -> Arc<dyn Progress> {
-        progress::display(self.global.progress)
+        let is_shared = debug::is_on_stderr(&self.global, self.environment);
+        match self.global.progress {
+            // Lines between would tear what is drawn.
+            ProgressMode::Auto if is_shared => progress::display(ProgressMode::Plain),
+            mode => progress::display(mode),
+        }
     }
 
     /// What `git` gets of this machine: nothing but the way out.
@@ -134,7 +149,7 @@ impl<'a> Session<'a> {
             Snapshotter::new(&store.snapshots_dir(), temporary, owners, format, style)
                 .map_err(|error| failure::build_kind(&BuildErrorKind::from(error)))?;
         let resolv_conf = PathBuf::from("/etc/resolv.conf");
-        let (cancel, progress) = (new_cancel()?, self.display());
+        let (cancel, progress) = (self.cancel.clone(), self.display());
         let fetcher = Fetcher::new(store.clone(), self.git(&cancel), Arc::clone(&progress))
             .map_err(|error| failure::fetch(&error))?;
         Ok(Workshop {
@@ -159,11 +174,6 @@ pub(crate) enum Commands {
     Prepared,
     /// Not as far as we know: this process stays what it is, and needs no privilege for anything.
     NotExpected,
-}
-
-/// A flag that nobody has raised yet.
-pub(crate) fn new_cancel() -> Result<Cancel, Failure> {
-    Cancel::new().map_err(|error| Failure::from_error(Exit::Machine, &error, None))
 }
 
 /// What time it is.

@@ -73,8 +73,11 @@ impl From<SettingError> for Failure {
     }
 }
 
-/// What the options say about all commands.
-pub(crate) fn settings(arguments: &StepArguments) -> Result<RunSettings, SettingError> {
+/// What the options say about all commands; `hostname` is what they find as their host's name.
+pub(crate) fn settings(
+    arguments: &StepArguments,
+    hostname: Option<String>,
+) -> Result<RunSettings, SettingError> {
     let size = |text: &String| parse_size(text).ok_or_else(|| SettingError::BadSize(text.clone()));
     let shm_size = arguments.shm_size.as_ref().map(size).transpose()?;
     Ok(RunSettings {
@@ -82,6 +85,7 @@ pub(crate) fn settings(arguments: &StepArguments) -> Result<RunSettings, Setting
         // As with Docker, 0 is the usual size.
         shm_size: shm_size.filter(|size| *size > 0),
         ulimits: arguments.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?,
+        hostname,
     })
 }
 
@@ -202,7 +206,7 @@ mod tests {
         let shm_size = |text: &str| {
             let arguments =
                 StepArguments { shm_size: Some(text.to_owned()), ..StepArguments::default() };
-            settings(&arguments).map(|settings| settings.shm_size)
+            settings(&arguments, None).map(|settings| settings.shm_size)
         };
         assert_eq!(shm_size("128m"), Ok(Some(128 << 20)));
         assert_eq!(shm_size("0"), Ok(None));

@@ -67,6 +67,11 @@ pub(crate) fn push(references: &[Pushed]) {
     print(&pushed(references));
 }
 
+/// What `coracle copy` wrote.
+pub(crate) fn copied(image: &Descriptor) {
+    print(&[format!("copied    {}", image.digest)]);
+}
+
 /// An image that `coracle load` read.
 pub(crate) fn loaded(reference: &Reference, descriptor: &Descriptor) {
     print(&[format!("loaded    {reference}@{}", descriptor.digest)]);

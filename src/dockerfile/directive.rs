@@ -99,7 +99,13 @@ fn directive<'a>(line: &PhysicalLine<'a>) -> Option<Directive<'a>> {
     (!value.is_empty()).then_some(Directive { name, value, value_span, line: line.span })
 }
 
-fn check_frontend(value: &str) -> Result<(), ParseErrorKind> {
+/// Whether a frontend is one that is built in here (rule A006): what `# syntax=` and
+/// `BUILDKIT_SYNTAX` say.
+///
+/// # Errors
+///
+/// [`ParseErrorKind::UnsupportedFrontend`] if it is another.
+pub fn check_frontend(value: &str) -> Result<(), ParseErrorKind> {
     // What follows a blank are arguments for the frontend.
     let frontend = value.split(' ').next().unwrap_or_default();
     let name = frontend.strip_prefix("docker.io/").unwrap_or(frontend);

@@ -35,6 +35,7 @@ mod suggest;
 mod word;
 
 pub use check::{Checks, Warning};
+pub use directive::check_frontend;
 pub(crate) use duration::{GoDuration, parse as parse_duration};
 pub use error::{ParseError, ParseErrorKind};
 pub use expand::ExpandErrorKind;

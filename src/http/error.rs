@@ -24,6 +24,17 @@ impl Place {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Self(format!("{}://{host}{port}{}", url.scheme(), url.path()))
     }
+
+    fn hint_for_client(&self) -> String {
+        let directory = format!("~/.config/containers/certs.d/{}", self.authority());
+        format!("put it and its key into `{directory}`, as `client.cert` and `client.key`")
+    }
+
+    /// `host` or `host:port`.
+    fn authority(&self) -> &str {
+        let rest = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
+    }
 }
 
 impl fmt::Display for Place {
@@ -51,6 +62,14 @@ pub enum HttpError {
         /// What is wrong with the certificate.
         source: reqwest::Error,
     },
+    /// The other side refuses our certificate, or that we have none.
+    #[error("{place} wants a client certificate that it trusts")]
+    ClientCertificate {
+        /// What was asked for.
+        place: Place,
+        /// How it was refused.
+        source: reqwest::Error,
+    },
     /// Nothing moved for too long.
     #[error("nothing came from {place} for {} seconds", .after.as_secs())]
     Timeout {
@@ -58,6 +77,14 @@ pub enum HttpError {
         place: Place,
         /// How long we waited.
         after: Duration,
+    },
+    /// All the time that the user gave has been spent.
+    #[error("the time for {place} is up: the limit is {} seconds", .limit.as_secs_f64())]
+    OutOfTime {
+        /// What was asked for.
+        place: Place,
+        /// How long there was to wait in all.
+        limit: Duration,
     },
     /// The connection broke before the exchange was complete.
     #[error("the connection to {place} broke")]
@@ -119,12 +146,13 @@ impl HttpError {
     /// Reads reqwest's error, and strips the URL that its message would show.
     pub(crate) fn from_reqwest(url: &Url, source: reqwest::Error) -> Self {
         let (place, source) = (Place::of(url), source.without_url());
-        if source.is_connect() && is_certificate(&source) {
-            Self::Certificate { place, source }
-        } else if source.is_connect() {
-            Self::Connect { place, source }
-        } else {
-            Self::Broken { place, source }
+        match cause(&source) {
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate { place, source },
+            Some(rustls::Error::AlertReceived(alert)) if is_about_client(*alert) => {
+                Self::ClientCertificate { place, source }
+            }
+            _ if source.is_connect() && !is_cancelled(&source) => Self::Connect { place, source },
+            _ => Self::Broken { place, source },
         }
     }
 
@@ -133,14 +161,27 @@ impl HttpError {
         matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. })
     }
 
+    /// Whether nobody listens at the port.
+    pub(crate) fn is_refused(&self) -> bool {
+        let Self::Connect { source, .. } = self else { return false };
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        cause::<std::io::Error>(source).is_some_and(|error| error.kind() == refused)
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Certificate { .. } => Some(
-                "install the registry's CA (package ca-certificates), or name its file in \
-                 SSL_CERT_FILE"
-                    .to_owned(),
-            ),
+            Self::Certificate { place, .. } => Some(format!(
+                "put its authority's certificate into `~/.config/containers/certs.d/{}/ca.crt`, or \
+                 name the file in SSL_CERT_FILE",
+                place.authority()
+            )),
+            Self::ClientCertificate { place, .. } => Some(place.hint_for_client()),
+            // In HTTP/2 over TLS 1.3 the reason comes too late to be told.
+            Self::Broken { place, .. } if place.0.starts_with("https:") => Some(format!(
+                "if this is so each time, the registry may want a client certificate: {}",
+                place.hint_for_client()
+            )),
             Self::Connect { .. } => Some(
                 "check the name, the network, and HTTPS_PROXY and NO_PROXY; a registry on plain \
                  HTTP must be declared insecure"
@@ -156,12 +197,12 @@ fn named(path: Option<&Path>) -> String {
     path.map(|path| format!("`{}` is ", path.display())).unwrap_or_default()
 }
 
-/// Whether the handshake failed over the certificate, and not over the protocol.
-fn is_certificate(error: &reqwest::Error) -> bool {
+/// The first cause of kind `E` among the causes of `error`.
+fn cause<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return true;
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
         // An `io::Error` hides the error that it was made from from `source`.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -170,7 +211,32 @@ fn is_certificate(error: &reqwest::Error) -> bool {
             None => error.source(),
         };
     }
-    false
+    None
+}
+
+/// Whether somebody else's connection broke which this request was to go over (HTTP/2).
+fn is_cancelled(error: &reqwest::Error) -> bool {
+    let Some(mut innermost) = error.source() else { return false };
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string().ends_with("canceled")
+}
+
+/// Whether a server sends this alert when it does not like the certificate of its client.
+fn is_about_client(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate
+    )
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@
 //! Rules B010 to B018 and B092 to B098.
 
 mod body;
+mod budget;
 mod certs;
 mod error;
+mod log;
 mod redirect;
 mod request;
 mod response;
@@ -18,8 +20,8 @@ mod retry;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use reqwest::{
@@ -29,9 +31,12 @@ use reqwest::{
 
 use crate::http::body::Activity;
 pub use crate::http::body::{Body, FileBody};
+use crate::http::budget::Budget;
 pub use crate::http::certs::CertificateDirectories;
 use crate::http::certs::Certificates;
 pub use crate::http::error::{HttpError, Place};
+pub use crate::http::log::Log;
+pub(crate) use crate::http::log::story;
 pub use crate::http::redirect::{Refused, check_private, resolve, same_origin};
 pub use crate::http::request::{Follow, Request};
 pub use crate::http::response::Response;
@@ -56,8 +61,13 @@ pub struct HttpConfig {
     pub connect_timeout: Duration,
     /// How long nothing at all may move before the exchange is given up.
     pub idle_timeout: Duration,
+    /// How long to wait for others in all: for answers, for their bodies, and before another try.
+    /// `None` is for ever.
+    pub time_limit: Option<Duration>,
     /// When to try again.
     pub retry: Retry,
+    /// Who is told of each exchange.
+    pub log: Log,
 }
 
 impl Default for HttpConfig {
@@ -68,7 +78,9 @@ impl Default for HttpConfig {
             certificates: CertificateDirectories::default(),
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
+            time_limit: None,
             retry: Retry::default(),
+            log: Log::default(),
         }
     }
 }
@@ -77,6 +89,7 @@ impl Default for HttpConfig {
 #[derive(Debug)]
 pub struct Http {
     config: HttpConfig,
+    budget: Arc<Budget>,
     authorities: Vec<reqwest::Certificate>,
     /// Each made when the first host that needs it is spoken to.
     clients: Mutex<BTreeMap<Kind, reqwest::Client>>,
@@ -89,6 +102,8 @@ type Kind = (Trust, Route, Option<PathBuf>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
     Verified,
+    /// All, or there will be none: then nobody reads the system's, which takes longer than most
+    /// requests.
     Any,
 }
 
@@ -119,12 +134,29 @@ impl Http {
             authorities
                 .extend(bundle.map_err(|source| HttpError::BadCertificate { path: None, source })?);
         }
-        Ok(Self { config, authorities, clients: Mutex::default() })
+        let budget = Arc::new(Budget::new(config.time_limit));
+        Ok(Self { config, budget, authorities, clients: Mutex::default() })
     }
 
     /// The policy that [`send_retrying`](Self::send_retrying) was made with.
     pub fn retry(&self) -> Retry {
         self.config.retry
+    }
+
+    /// Who is told what goes on.
+    pub fn log(&self) -> &Log {
+        &self.config.log
+    }
+
+    /// Waits before `place` is asked again.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::OutOfTime`], at once, if there is less time left than that.
+    pub async fn pause(&self, place: Place, pause: Duration) -> Result<(), HttpError> {
+        self.config.log.tell(|| format!("waits for {} ms before {place}", pause.as_millis()));
+        let waited = self.budget.pause(pause).await;
+        waited.map_err(|spent| HttpError::OutOfTime { place, limit: spent.0 })
     }
 
     /// Sends `request` until it gets an answer that another try would not change.
@@ -169,7 +201,7 @@ impl Http {
                     asked.map_or(retry.delay(attempt), |delay| delay.min(retry.longest_asked))
                 }
             };
-            tokio::time::sleep(delay).await;
+            self.pause(Place::of(&request.url), delay).await?;
             attempt += 1;
         }
     }
@@ -186,7 +218,7 @@ impl Http {
             let response = self.exchange(request, &url, authorization).await?;
             let Some(location) = location_to_follow(request, &response) else {
                 let idle = self.config.idle_timeout;
-                return Ok(Response::new(response, url, idle));
+                return Ok(Response::new(response, url, idle, Arc::clone(&self.budget)));
             };
             let next = redirect::next(&request.url, &url, &location, request.follow)
                 .map_err(|source| HttpError::Redirect { place: Place::of(&url), source })?;
@@ -198,8 +230,46 @@ impl Http {
         Err(HttpError::Redirect { place: Place::of(&request.url), source })
     }
 
-    /// One request, one answer.
+    /// Whether TLS is spoken where `url` points to, whoever it is that speaks it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no time left, or nobody listens there.
+    pub async fn speaks_tls(&self, url: &Url) -> Result<bool, HttpError> {
+        let place = Place::of(url);
+        let client = self.client_with(url, Trust::Any)?;
+        let asked = self.budget.spend(client.head(url.clone()).send()).await;
+        let asked = asked.map_err(|spent| HttpError::OutOfTime { place, limit: spent.0 })?;
+        let spoken = match asked.map_err(|source| HttpError::from_reqwest(url, source)) {
+            Ok(_) => true,
+            Err(error) if error.is_refused() => return Err(error),
+            Err(error) => !matches!(error, HttpError::Connect { .. }),
+        };
+        self.config.log.tell(|| {
+            let does = if spoken { "speaks" } else { "does not speak" };
+            format!("{} {does} TLS", Place::of(url))
+        });
+        Ok(spoken)
+    }
+
+    /// One request, one answer, and a line in the log.
     async fn exchange(
+        &self,
+        request: &Request,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response, HttpError> {
+        let begun = Instant::now();
+        let result = match self.budget.spend(self.ask(request, url, authorization)).await {
+            Ok(result) => result,
+            Err(spent) => Err(HttpError::OutOfTime { place: Place::of(url), limit: spent.0 }),
+        };
+        let outcome = result.as_ref().map(|it| (it.status(), it.version()));
+        self.config.log.exchange(request, url, outcome, begun.elapsed());
+        result
+    }
+
+    async fn ask(
         &self,
         request: &Request,
         url: &Url,
@@ -231,8 +301,11 @@ impl Http {
 
     /// The client for the host of `url`.
     fn client(&self, url: &Url) -> Result<reqwest::Client, HttpError> {
-        let listed = redirect::is_listed(&self.config.insecure, url);
-        let trust = if listed { Trust::Any } else { Trust::Verified };
+        let is_any = url.scheme() == "http" || redirect::is_listed(&self.config.insecure, url);
+        self.client_with(url, if is_any { Trust::Any } else { Trust::Verified })
+    }
+
+    fn client_with(&self, url: &Url, trust: Trust) -> Result<reqwest::Client, HttpError> {
         let route = if redirect::is_loopback(url) { Route::Direct } else { Route::Environment };
         let directory = self.config.certificates.of(url);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

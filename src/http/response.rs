@@ -1,10 +1,11 @@
 //! An answer: status, headers, and a body that is read piece by piece within bounds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{StatusCode, Url, header::HeaderMap};
 
+use crate::http::budget::Budget;
 use crate::http::{HttpError, Place};
 
 /// The answer to a request, after all redirects.
@@ -14,6 +15,7 @@ pub struct Response {
     headers: HeaderMap,
     url: Url,
     idle: Duration,
+    budget: Arc<Budget>,
     body: Source,
 }
 
@@ -24,9 +26,14 @@ enum Source {
 }
 
 impl Response {
-    pub(crate) fn new(response: reqwest::Response, url: Url, idle: Duration) -> Self {
+    pub(crate) fn new(
+        response: reqwest::Response,
+        url: Url,
+        idle: Duration,
+        budget: Arc<Budget>,
+    ) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, url, idle, body: Source::Network(response) }
+        Self { status, headers, url, idle, budget, body: Source::Network(response) }
     }
 
     /// The status.
@@ -55,13 +62,18 @@ impl Response {
     ///
     /// Fails if the connection breaks, or nothing comes for too long.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        match &mut self.body {
-            Source::Memory(bytes) => Ok(Some(std::mem::take(bytes)).filter(|b| !b.is_empty())),
-            Source::Network(response) => tokio::time::timeout(self.idle, response.chunk())
-                .await
-                .map_err(|_| HttpError::Timeout { place: Place::of(&self.url), after: self.idle })?
-                .map_err(|source| HttpError::from_reqwest(&self.url, source)),
-        }
+        let place = || Place::of(&self.url);
+        let response = match &mut self.body {
+            Source::Memory(bytes) => {
+                return Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()));
+            }
+            Source::Network(response) => response,
+        };
+        let next = tokio::time::timeout(self.idle, response.chunk());
+        let next = self.budget.spend(next).await;
+        next.map_err(|spent| HttpError::OutOfTime { place: place(), limit: spent.0 })?
+            .map_err(|_| HttpError::Timeout { place: place(), after: self.idle })?
+            .map_err(|source| HttpError::from_reqwest(&self.url, source))
     }
 
     /// The whole body.
@@ -82,7 +94,7 @@ impl Response {
 
     /// The beginning of the body, at most `limit` bytes. Whatever goes wrong ends it: this is for
     /// the text of an error, which must not hide the error.
-    pub async fn beginning(mut self, limit: u64) -> Bytes {
+    pub async fn beginning(&mut self, limit: u64) -> Bytes {
         let mut all = BytesMut::new();
         while let Ok(Some(piece)) = self.chunk().await {
             let room = usize::try_from(limit).unwrap_or(usize::MAX) - all.len();
@@ -95,11 +107,9 @@ impl Response {
     }
 
     /// The same answer, with the beginning of its body in memory.
-    pub(crate) async fn buffered(self, limit: u64) -> Self {
-        let (status, headers, url, idle) =
-            (self.status, self.headers.clone(), self.url.clone(), self.idle);
-        let body = Source::Memory(self.beginning(limit).await);
-        Self { status, headers, url, idle, body }
+    pub(crate) async fn buffered(mut self, limit: u64) -> Self {
+        self.body = Source::Memory(self.beginning(limit).await);
+        self
     }
 
     /// What [`buffered`](Self::buffered) has read.

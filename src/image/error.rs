@@ -8,7 +8,7 @@ use std::{
 use crate::image::Problem;
 use crate::layer::{LayerError, TreeError};
 use crate::oci::{DocumentError, ImagePath};
-use crate::store::StoreError;
+use crate::store::{ContentsError, StoreError};
 
 /// Why an image could not be checked or written.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum ImageError {
     /// A document of the image is not what it should be.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// What the image consists of is not known.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
     /// The image breaks rules that every image must keep.
     #[error("the image is not well formed: {}", list(.0))]
     Invalid(Vec<Problem>),

@@ -37,6 +37,8 @@ pub(crate) const NAMES: [&str; 2] =
 pub struct Imported {
     /// Its name, if the archive gave it one that is a reference.
     pub reference: Option<Reference>,
+    /// What the archive calls it, whether that is a reference or a tag alone.
+    pub name: Option<String>,
     /// Its manifest or index, in the store.
     pub descriptor: Descriptor,
 }
@@ -172,7 +174,7 @@ impl Archive {
             let reference = name.and_then(|name| name.parse().ok());
             let media_type = descriptor.media_type.clone();
             let descriptor = Descriptor::new(media_type, descriptor.digest, descriptor.size);
-            images.push(Imported { reference, descriptor });
+            images.push(Imported { reference, name: name.cloned(), descriptor });
         }
         Ok(images)
     }
@@ -192,11 +194,13 @@ impl Archive {
             let descriptor = self.docker_image(store, &image)?;
             let names = image.repo_tags.unwrap_or_default();
             if names.is_empty() {
-                imported.push(Imported { reference: None, descriptor: descriptor.clone() });
+                let descriptor = descriptor.clone();
+                imported.push(Imported { reference: None, name: None, descriptor });
             }
             for name in names {
                 let reference = name.parse().ok();
-                imported.push(Imported { reference, descriptor: descriptor.clone() });
+                let (name, descriptor) = (Some(name), descriptor.clone());
+                imported.push(Imported { reference, name, descriptor });
             }
         }
         Ok(imported)

@@ -19,6 +19,69 @@ use crate::store::{LAYOUT, REF_NAME, Store, index, publish, remove_tree};
 
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
+/// What is written: an image, or an index with all its images, and the names for it.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The manifest or index, with its platform where it has one.
+    root: Descriptor,
+    /// Everything that it leads to, itself too, each once.
+    blobs: Vec<Descriptor>,
+    names: Vec<ExportName>,
+}
+
+/// A name in a layout.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExportName {
+    /// The name in full.
+    pub full: Option<Reference>,
+    /// The tag alone.
+    pub tag: Option<String>,
+}
+
+impl Export {
+    /// An image by the names that it has elsewhere too.
+    pub fn of_image(image: &StoredImage, names: &[Reference]) -> Self {
+        let platform = Some(image.config.value().platform.clone());
+        let root = Descriptor { platform, ..image.descriptor.clone() };
+        let name = |full: &Reference| ExportName {
+            full: Some(full.clone()),
+            tag: full.tag().map(str::to_owned),
+        };
+        Self { root, blobs: image.blobs(), names: names.iter().map(name).collect() }
+    }
+
+    /// What `root`, a manifest or an index in the store, leads to.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a manifest or an index is missing or malformed. Other blobs are missed when they are
+    /// written.
+    pub fn read(store: &Store, root: &Descriptor, name: ExportName) -> Result<Self, ImageError> {
+        let contents = store.contents(root)?;
+        let documents = contents.manifests.into_iter().map(|(descriptor, _)| descriptor);
+        // What a foreign layer is fetched from is written in its manifest (rule B055).
+        let is_ours = |blob: &Descriptor| !blob.media_type.is_foreign() || store.has(blob);
+        let blobs = documents.chain(contents.blobs.into_iter().filter(is_ours)).collect();
+        Ok(Self { root: root.clone(), blobs, names: vec![name] })
+    }
+
+    /// The entries of `index.json`.
+    fn entries(&self) -> Vec<Descriptor> {
+        let entry_for = |name: &ExportName| {
+            let mut entry = self.root.clone();
+            if let Some(full) = &name.full {
+                entry.annotations.insert(CONTAINERD_NAME.to_owned(), full.to_string());
+            }
+            if let Some(tag) = &name.tag {
+                entry.annotations.insert(REF_NAME.to_owned(), tag.clone());
+            }
+            entry
+        };
+        let names = self.names.iter().map(entry_for).collect();
+        if self.names.is_empty() { vec![self.root.clone()] } else { names }
+    }
+}
+
 /// Writes the image as a tar archive of an OCI layout (`-o type=oci`).
 ///
 /// # Errors
@@ -26,18 +89,17 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Fails if a blob is missing or altered, or the output cannot be written.
 pub fn write_oci_tar(
     store: &Store,
-    image: &StoredImage,
-    names: &[Reference],
+    export: &Export,
     output: &mut dyn Write,
 ) -> Result<(), ImageError> {
     let mut archive = Archive::new(output);
-    let index = ImageIndex { manifests: entries(image, names), ..index::empty() };
+    let index = ImageIndex { manifests: export.entries(), ..index::empty() };
     archive.file("oci-layout", LAYOUT.as_bytes())?;
     archive.file("index.json", Document::new(index).bytes())?;
     archive.directory("blobs")?;
     archive.directory("blobs/sha256")?;
-    for blob in image.blobs() {
-        archive.blob(&format!("blobs/sha256/{}", blob.digest.hex()), store, &blob)?;
+    for blob in &export.blobs {
+        archive.blob(&format!("blobs/sha256/{}", blob.digest.hex()), store, blob)?;
     }
     archive.finish()
 }
@@ -49,12 +111,7 @@ pub fn write_oci_tar(
 /// # Errors
 ///
 /// [`ImageError::NotEmpty`] if the directory holds something else; else as [`write_oci_tar`].
-pub fn write_oci_layout(
-    store: &Store,
-    image: &StoredImage,
-    names: &[Reference],
-    output: &Path,
-) -> Result<(), ImageError> {
+pub fn write_oci_layout(store: &Store, export: &Export, output: &Path) -> Result<(), ImageError> {
     publish::create_dirs(output, 0o755)?;
     // What a killed attempt has left.
     let temporary = output.join(".coracle-unfinished");
@@ -66,7 +123,7 @@ pub fn write_oci_layout(
     }
     let index_path = output.join("index.json");
     let mut index = index::read(&index_path)?;
-    add(&mut index, entries(image, names));
+    add(&mut index, export.entries());
 
     // The file that makes it a layout comes first, so that a second try is not told that the
     // directory is not empty; the list of images last, when all that it names is there.
@@ -75,36 +132,26 @@ pub fn write_oci_layout(
     let blobs = output.join("blobs/sha256");
     publish::create_dir(&output.join("blobs"), 0o755)?;
     publish::create_dir(&blobs, 0o755)?;
-    for blob in image.blobs() {
-        copy(store, &blob, &blobs.join(blob.digest.hex()), &temporary)?;
+    for blob in &export.blobs {
+        copy(store, blob, &blobs.join(blob.digest.hex()), &temporary)?;
     }
     index::write(&index_path, &temporary, index)?;
     Ok(())
 }
 
-/// The entries of `index.json` for the image.
-fn entries(image: &StoredImage, names: &[Reference]) -> Vec<Descriptor> {
-    let platform = Some(image.config.value().platform.clone());
-    let entry = Descriptor { platform, ..image.descriptor.clone() };
-    let entry_for = |name: &Reference| {
-        let mut entry = entry.clone();
-        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
-        if let Some(tag) = name.tag() {
-            entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
-        }
-        entry
-    };
-    if names.is_empty() { vec![entry] } else { names.iter().map(entry_for).collect() }
-}
-
 /// Adds entries, each in the place of those with the same name.
 fn add(index: &mut ImageIndex, entries: Vec<Descriptor>) {
+    // The full name, or else the tag alone.
+    let name = |entry: &Descriptor| {
+        let annotation = |name: &str| entry.annotations.get(name).cloned();
+        (annotation(CONTAINERD_NAME), annotation(REF_NAME))
+    };
+    let is_same = |entry: &Descriptor, other: &Descriptor| match (name(entry), name(other)) {
+        ((None, None), (None, None)) => other.digest == entry.digest,
+        ((None, ours), (None, theirs)) | ((ours, _), (theirs, _)) => ours == theirs,
+    };
     for entry in entries {
-        let name = entry.annotations.get(CONTAINERD_NAME);
-        index.manifests.retain(|other| match (name, other.annotations.get(CONTAINERD_NAME)) {
-            (None, None) => other.digest != entry.digest,
-            (ours, theirs) => ours != theirs,
-        });
+        index.manifests.retain(|other| !is_same(&entry, other));
         index.manifests.push(entry);
     }
 }
@@ -137,8 +184,8 @@ mod tests {
     fn skopeo_reads_the_archive_by_tag() {
         let fixture = Fixture::new();
         let mut bytes = Vec::new();
-        write_oci_tar(&fixture.store, &fixture.image, &names(&["a.io/x:1", "b:2"]), &mut bytes)
-            .expect("written");
+        let export = Export::of_image(&fixture.image, &names(&["a.io/x:1", "b:2"]));
+        write_oci_tar(&fixture.store, &export, &mut bytes).expect("written");
         let path = fixture.directory().join("x.tar");
         std::fs::write(&path, bytes).expect("writable");
         skopeo(&["inspect", &format!("oci-archive:{}:2", path.display())]);
@@ -149,7 +196,8 @@ mod tests {
         let fixture = Fixture::new();
         let write = || {
             let mut bytes = Vec::new();
-            write_oci_tar(&fixture.store, &fixture.image, &[], &mut bytes).expect("written");
+            let export = Export::of_image(&fixture.image, &[]);
+            write_oci_tar(&fixture.store, &export, &mut bytes).expect("written");
             bytes
         };
         assert_eq!(write(), write());
@@ -169,7 +217,8 @@ mod tests {
         std::fs::create_dir(&output).expect("writable");
         std::fs::write(output.join(".coracle-unfinished"), "killed").expect("writable");
         let write = |image, texts: &[&str]| {
-            write_oci_layout(&fixture.store, image, &names(texts), &output).expect("written");
+            let export = Export::of_image(image, &names(texts));
+            write_oci_layout(&fixture.store, &export, &output).expect("written");
         };
         write(&fixture.image, &["a:1", "b:2"]);
         write(&fixture.other, &["a:1"]);
@@ -179,14 +228,26 @@ mod tests {
         skopeo(&["inspect", &format!("oci:{}:1", output.display())]);
         skopeo(&["inspect", &format!("oci:{}:2", output.display())]);
         assert!(!output.join(".coracle-unfinished").exists());
+        let tagged = |tag: &str| ExportName { full: None, tag: Some(tag.to_owned()) };
+        let write = |image: &StoredImage, tag: &str| {
+            let export = Export::read(&fixture.store, &image.descriptor, tagged(tag));
+            let export = export.expect("in the store");
+            write_oci_layout(&fixture.store, &export, &output).expect("written");
+        };
+        write(&fixture.image, "new");
+        write(&fixture.other, "new");
+        let index = index::read(&output.join("index.json")).expect("a list");
+        assert_eq!(index.manifests.len(), 3, "{index:?}");
+        skopeo(&["inspect", &format!("oci:{}:new", output.display())]);
     }
 
     #[test]
     fn a_directory_with_something_else_in_it_is_left_alone() {
         let fixture = Fixture::new();
         std::fs::write(fixture.directory().join("thesis.tex"), "x").expect("writable");
-        let error = write_oci_layout(&fixture.store, &fixture.image, &[], fixture.directory())
-            .expect_err("not empty");
+        let export = Export::of_image(&fixture.image, &[]);
+        let error =
+            write_oci_layout(&fixture.store, &export, fixture.directory()).expect_err("not empty");
         assert!(matches!(error, ImageError::NotEmpty(_)));
     }
 
@@ -197,8 +258,8 @@ mod tests {
         let path = fixture.store.root().join("blobs/sha256").join(layer.digest.hex());
         let size = usize::try_from(layer.size).expect("small");
         std::fs::write(path, vec![0; size]).expect("writable");
-        let error = write_oci_tar(&fixture.store, &fixture.image, &[], &mut io::sink())
-            .expect_err("altered");
+        let export = Export::of_image(&fixture.image, &[]);
+        let error = write_oci_tar(&fixture.store, &export, &mut io::sink()).expect_err("altered");
         assert!(matches!(error, ImageError::Store(StoreError::WrongDigest { .. })), "{error}");
     }
 

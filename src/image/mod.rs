@@ -27,7 +27,7 @@ pub use directory::{Ownership, Skipped, write_rootfs_dir};
 pub use docker_archive::write_docker_archive;
 pub use error::ImageError;
 pub use import::{Imported, import_directory, import_tar};
-pub use layout::{write_oci_layout, write_oci_tar};
+pub use layout::{Export, ExportName, write_oci_layout, write_oci_tar};
 pub use pick::{LayoutName, import_one};
 pub use report::{LayerSize, report};
 pub use rootfs::write_rootfs_tar;

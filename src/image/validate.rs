@@ -70,6 +70,13 @@ pub enum Problem {
     RootFsType(String),
     /// The config names no operating system or no architecture.
     NoPlatform,
+    /// A document is not what the OCI's own types for it take.
+    Specification {
+        /// The document: `manifest` or `config`.
+        place: &'static str,
+        /// What they say.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -94,6 +101,7 @@ impl fmt::Display for Problem {
             Self::SchemaVersion(version) => write!(f, "schemaVersion {version} instead of 2"),
             Self::RootFsType(kind) => write!(f, "rootfs.type `{kind}` instead of `layers`"),
             Self::NoPlatform => write!(f, "no operating system or no architecture"),
+            Self::Specification { place, reason } => write!(f, "the {place} is none: {reason}"),
         }
     }
 }
@@ -110,6 +118,7 @@ pub fn validate(
 ) -> Result<StoredImage, ImageError> {
     let image = StoredImage::read(store, descriptor)?;
     let mut problems = documents(&image);
+    problems.extend(second_opinion(&image));
     for layer in &image.manifest.value().layers {
         match store.size(&layer.digest) {
             // A foreign layer is had from elsewhere (rule B055).
@@ -165,6 +174,16 @@ fn documents(image: &StoredImage) -> Vec<Problem> {
         problems.push(Problem::HistoryCount { layers, entries });
     }
     problems
+}
+
+/// What the documents look like to the types that others read them with.
+fn second_opinion(image: &StoredImage) -> impl Iterator<Item = Problem> {
+    let manifest = oci_spec::image::ImageManifest::from_reader(image.manifest.bytes());
+    let config = oci_spec::image::ImageConfiguration::from_reader(image.config.bytes());
+    let problems = [("manifest", manifest.err()), ("config", config.err())];
+    problems.into_iter().filter_map(|(place, error)| {
+        error.map(|error| Problem::Specification { place, reason: error.to_string() })
+    })
 }
 
 /// What a layer's bytes show.

@@ -22,6 +22,13 @@ use crate::oci::Compression;
 /// How much is compressed at a time.
 const BLOCK: usize = 1 << 20;
 
+/// Each thread takes some 4 MiB, and memory is to stay below 100 MiB in all. More would be of little use:
+/// whoever hands out the blocks hashes them too, and is hardly faster.
+const MOST_THREADS: usize = 12;
+
+/// So many blocks wait, for a thread or to be written, while all threads work.
+const SPARE_BLOCKS: usize = 4;
+
 /// How far back deflate can refer.
 const WINDOW: usize = 32 << 10;
 
@@ -45,7 +52,9 @@ impl<W: Write> Compressor<W> {
     pub(crate) fn new(sink: W, compression: Compression, threads: usize) -> Self {
         match compression {
             Compression::None => Self::None(sink),
-            Compression::Gzip => Self::Gzip(Box::new(Gzip::new(sink, threads.max(1)))),
+            Compression::Gzip => {
+                Self::Gzip(Box::new(Gzip::new(sink, threads.clamp(1, MOST_THREADS))))
+            }
             Compression::Zstd => Self::Zstd(zstd::Encoder::new(sink, ZSTD_LEVEL)),
         }
     }
@@ -129,7 +138,7 @@ impl<W: Write> Gzip<W> {
 
     /// Gives the full block to a worker. Waits for the oldest one if there are enough in flight.
     fn hand_out(&mut self) -> io::Result<()> {
-        if self.pending.len() >= 2 * self.threads {
+        if self.pending.len() >= self.threads + SPARE_BLOCKS {
             self.take_back()?;
         }
         let (job, done) = self.job(false);
@@ -197,7 +206,7 @@ impl<W: Write> Gzip<W> {
 
 /// Starts the workers; they end when the sender is dropped.
 fn start_workers(threads: usize) -> Sender<Job> {
-    let (jobs, queue) = bounded::<Job>(2 * threads);
+    let (jobs, queue) = bounded::<Job>(threads + SPARE_BLOCKS);
     for _ in 0..threads {
         let queue = queue.clone();
         thread::spawn(move || {

@@ -9,9 +9,14 @@
 //! cannot carry it; theirs are in a file next to the directory ([`Sidecar`]).
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use crate::layer::{Kind, pax};
 use crate::oci::ImagePath;
+use crate::sys::xattr;
 
 /// The attribute that holds a [`Record`].
 pub(crate) const STAT: &[u8] = b"user.coracle.stat";
@@ -163,6 +168,18 @@ pub(crate) fn real_mode(kind: &Kind, mode: u32) -> u32 {
         Kind::CharDevice { .. } | Kind::BlockDevice { .. } => 0o600,
         _ => mode,
     }
+}
+
+/// Makes a directory have this mode and owner, as far as owners are recorded.
+///
+/// # Errors
+///
+/// What the kernel says: the file system may have no extended attributes.
+pub fn record_directory(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    let real = real_mode(&Kind::Directory, mode);
+    fs::set_permissions(path, fs::Permissions::from_mode(real))?;
+    let record = Record::new(&Kind::Directory, mode, uid, gid);
+    xattr::set_of(File::open(path)?, STAT, &record.encode())
 }
 
 /// Records of files that cannot carry them, by path.

@@ -16,7 +16,7 @@ use std::{
 use crate::layer::decompress::decompress;
 use crate::layer::pax::{self, Records};
 use crate::layer::sparse::{self, Map};
-use crate::layer::whiteout::{self, Name};
+use crate::layer::whiteout;
 use crate::layer::{Entry, Kind, LayerError};
 use crate::oci::{ImagePath, Timestamp};
 
@@ -214,39 +214,17 @@ impl<R: Read> LayerReader<R> {
             // Volume labels, directory listings of incremental backups and the like.
             _ => return Ok(None),
         };
-        let kind = match self.as_whiteout(&mut path) {
-            Err(()) => return Ok(None),
-            Ok(marker) => marker.unwrap_or(kind),
+        let kind = match self.names {
+            Names::Plain => kind,
+            Names::Layer => match whiteout::interpret(&mut path) {
+                Err(whiteout::Skipped) => return Ok(None),
+                Ok(marker) => marker.unwrap_or(kind),
+            },
         };
         if matches!(&kind, Kind::Symlink { target } if target.is_empty() || target.contains(&0)) {
             return Err(bad("a symbolic link leads nowhere"));
         }
         raw.entry(path, kind).map(Some).ok_or_else(|| bad("a field of a header is no number"))
-    }
-
-    /// Reads `.wh.` names. The path becomes that of the hidden file. `Err` is an entry to skip.
-    fn as_whiteout(&self, path: &mut ImagePath) -> Result<Option<Kind>, ()> {
-        if self.names == Names::Plain {
-            return Ok(None);
-        }
-        let parent = path.parent().unwrap_or_else(ImagePath::root);
-        // Nothing can stand below a deleted file.
-        if whiteout::is_reserved(&parent) {
-            return Err(());
-        }
-        match whiteout::classify(path.name().unwrap_or_default()) {
-            Name::Present => Ok(None),
-            Name::Opaque => {
-                *path = parent;
-                Ok(Some(Kind::OpaqueWhiteout))
-            }
-            // `.wh..` and `.wh...` would hide the directory itself, or its parent.
-            Name::Bookkeeping | Name::Nameless | Name::Whiteout(b"." | b"..") => Err(()),
-            Name::Whiteout(hidden) => {
-                *path = parent.join(hidden);
-                Ok(Some(Kind::Whiteout))
-            }
-        }
     }
 
     /// The name and the map of a sparse file, in whichever of GNU tar's four ways.

@@ -8,6 +8,7 @@
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts>.
 
+use crate::layer::Kind;
 use crate::oci::ImagePath;
 
 /// What the last component of a layer path asks for.
@@ -33,6 +34,33 @@ pub(crate) fn classify(name: &[u8]) -> Name<'_> {
         Some(b".wh..opq") => Name::Opaque,
         Some(hidden) if hidden.starts_with(b".wh.") => Name::Bookkeeping,
         Some(hidden) => Name::Whiteout(hidden),
+    }
+}
+
+/// An entry that means nothing.
+#[derive(Debug)]
+pub(crate) struct Skipped;
+
+/// What an entry is whose path has a reserved name; `None` if it has none. The path becomes that of
+/// the hidden file.
+pub(crate) fn interpret(path: &mut ImagePath) -> Result<Option<Kind>, Skipped> {
+    let parent = path.parent().unwrap_or_else(ImagePath::root);
+    // Nothing can stand below a deleted file.
+    if is_reserved(&parent) {
+        return Err(Skipped);
+    }
+    match classify(path.name().unwrap_or_default()) {
+        Name::Present => Ok(None),
+        Name::Opaque => {
+            *path = parent;
+            Ok(Some(Kind::OpaqueWhiteout))
+        }
+        // `.wh..` and `.wh...` would hide the directory itself, or its parent.
+        Name::Bookkeeping | Name::Nameless | Name::Whiteout(b"." | b"..") => Err(Skipped),
+        Name::Whiteout(hidden) => {
+            *path = parent.join(hidden);
+            Ok(Some(Kind::Whiteout))
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! The nouns of the OCI specifications: digests, references, descriptors, manifests, configs.
 //!
 //! Everything here is a value. Nothing reads a file, a clock, the network or the environment.
-//! Wire types come from the `oci-spec` crate where it has them; this module wraps them so that a
-//! malformed value cannot exist, and so that what was read keeps its exact bytes (a digest is a
-//! digest *of bytes*, and a document that is serialised again is another document).
+//! A malformed value cannot exist, and what was read keeps its exact bytes (a digest is a digest *of
+//! bytes*, and a document that is serialised again is another document).
 //!
 //! Specs: <https://github.com/opencontainers/image-spec/blob/v1.1.1/spec.md>,
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>.

@@ -1,10 +1,8 @@
-//! Image references: `[registry/]repository[:tag][@digest]`, normalised on entry.
-//!
-//! The grammar is `oci-spec`'s; this type adds that a digest is one we can compute, and that two
+//! Image references: `[registry/]repository[:tag][@digest]`, normalised on entry, so that two
 //! references to the same thing are equal.
 //!
-//! Spec: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>;
-//! rules B001 to B006.
+//! Specs: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>,
+//! <https://pkg.go.dev/github.com/distribution/reference>; rules B001 to B006.
 
 use std::{fmt, str::FromStr};
 
@@ -107,57 +105,123 @@ pub enum ParseReferenceError {
     Malformed(String),
 }
 
+/// The longest name of a repository (rule B005).
+const LONGEST_NAME: usize = 255;
+
+/// The longest tag (rule B005).
+const LONGEST_TAG: usize = 128;
+
 impl FromStr for Reference {
     type Err = ParseReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        use oci_spec::distribution::{ParseError, Reference as Grammar};
-
         if text.is_empty() {
             return Err(ParseReferenceError::Empty);
         }
-        let name = text.split(['@', ':']).next().unwrap_or_default();
-        if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let first = text.split(['@', ':']).next().unwrap_or_default();
+        if first.len() == 64 && first.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(ParseReferenceError::LooksLikeDigest(text.to_owned()));
         }
-        let digest =
-            match text.split_once('@') {
-                None => None,
-                Some((_, digest)) => Some(digest.parse().map_err(|source| {
-                    ParseReferenceError::Digest { text: text.to_owned(), source }
-                })?),
-            };
-        let parsed: Grammar = text.parse().map_err(|error| match error {
-            ParseError::NameContainsUppercase => ParseReferenceError::UpperCase(text.to_owned()),
-            _ if name.bytes().any(|b| b.is_ascii_uppercase()) && is_otherwise_valid(text) => {
+        let (rest, digest) = match text.split_once('@') {
+            None => (text, None),
+            Some((rest, digest)) => (rest, Some(digest)),
+        };
+        let digest = digest
+            .map(str::parse)
+            .transpose()
+            .map_err(|source| ParseReferenceError::Digest { text: text.to_owned(), source })?;
+        // A colon before a slash stands before a port.
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (rest, None),
+        };
+        let (registry, repository) = split_registry(name);
+        let is_valid = |repository: &str| {
+            is_host(registry) && is_repository(repository) && tag.is_none_or(is_tag)
+        };
+        if !is_valid(repository) {
+            let lower = repository.to_ascii_lowercase();
+            return Err(if lower != repository && is_valid(&lower) {
                 ParseReferenceError::UpperCase(text.to_owned())
-            }
-            _ => ParseReferenceError::Malformed(text.to_owned()),
-        })?;
-        let registry = match parsed.registry() {
+            } else {
+                ParseReferenceError::Malformed(text.to_owned())
+            });
+        }
+        let registry = match registry {
             "index.docker.io" | "registry-1.docker.io" => "docker.io",
             other => other,
         };
-        let repository = match parsed.repository() {
-            name if registry == "docker.io" && !name.contains('/') => format!("library/{name}"),
-            name => name.to_owned(),
-        };
-        // The grammar takes what may be a host with capitals, and then finds that it is none.
-        if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(ParseReferenceError::UpperCase(text.to_owned()));
-        }
+        let is_official = registry == "docker.io" && !repository.contains('/');
+        let latest = || digest.is_none().then(|| "latest".to_owned());
         Ok(Self {
             registry: registry.to_owned(),
-            repository,
-            tag: parsed.tag().map(str::to_owned),
+            repository: if is_official {
+                format!("library/{repository}")
+            } else {
+                repository.to_owned()
+            },
+            tag: tag.map(str::to_owned).or_else(latest),
             digest,
         })
     }
 }
 
-/// Whether `text` would be a reference if it were in lower case.
-fn is_otherwise_valid(text: &str) -> bool {
-    text.to_ascii_lowercase().parse::<oci_spec::distribution::Reference>().is_ok()
+/// The registry and the rest: the first part names one only if it looks like a host (rule B001). One
+/// with a capital and nothing else of a host is refused as a repository, where Go takes it for a host.
+fn split_registry(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => ("docker.io", name),
+    }
+}
+
+/// `host`, `host:port`, `[address]` or `[address]:port`.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            let is_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';
+            if address.is_empty() || !address.bytes().all(is_address) {
+                return false;
+            }
+            match rest.strip_prefix(':') {
+                None if rest.is_empty() => return true,
+                None => return false,
+                port => ("localhost", port),
+            }
+        }
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_label = |label: &str| {
+        label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.split('.').all(is_label) && port.is_none_or(is_port)
+}
+
+/// Parts of lower-case letters and digits, with separators within: `.`, `_`, `__` or any number of
+/// `-` (rule B005).
+fn is_repository(text: &str) -> bool {
+    text.len() <= LONGEST_NAME && text.split('/').all(is_part)
+}
+
+fn is_part(part: &str) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let separators = part.as_bytes().split(is_word).filter(|run| !run.is_empty());
+    let are_valid = separators
+        .into_iter()
+        .all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'));
+    let is_at_end = |byte: Option<u8>| byte.as_ref().is_some_and(is_word);
+    are_valid && is_at_end(part.bytes().next()) && is_at_end(part.bytes().next_back())
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=LONGEST_TAG).contains(&tag.len())
+        && tag.bytes().all(is_inner)
+        && !tag.starts_with(['.', '-'])
 }
 
 #[cfg(test)]
@@ -175,6 +239,14 @@ mod tests {
         check("localhost/b", "localhost/b:latest");
         check("a.b/c", "a.b/c:latest");
         check("a:5000/c", "a:5000/c:latest");
+        check("[::1]/a", "[::1]/a:latest");
+        check("[fe80::1]:5000/a:1", "[fe80::1]:5000/a:1");
+        for text in
+            ["[]/a", "[::1/a", "[::1]x/a", "[::1]:/a", "a_b:5000/c", "-a.b/c", "a..b/c", ":1/c"]
+        {
+            let error = text.parse::<Reference>().expect_err(text);
+            assert!(matches!(error, ParseReferenceError::Malformed(_)), "{text}");
+        }
     }
 
     #[test]
@@ -210,7 +282,21 @@ mod tests {
         }
         let long = format!("a:{}", "t".repeat(129));
         let name = format!("r.io/{}", "a".repeat(300));
-        for text in ["a..b", "a_-b", "-a", "a/", "a//b", "a:-t", "r.io/a/b/", &long, &name] {
+        for text in [
+            "a..b",
+            "a_-b",
+            "a___b",
+            "-a",
+            "a/",
+            "a//b",
+            "a:-t",
+            "a:",
+            "a:ü",
+            "r.io/a/b/",
+            "a@",
+            &long,
+            &name,
+        ] {
             assert!(!valid(text), "{text}");
         }
     }

@@ -1,9 +1,35 @@
-//! Arguments that nobody has to declare: the platforms (rule A045) and the proxies (rule A046).
+//! Arguments that nobody has to declare: the platforms (rule A045), the proxies (rule A046), and what
+//! is said to the builder itself.
 
 use std::collections::BTreeMap;
 
 use crate::oci::Platform;
 use crate::plan::scope::Scope;
+
+/// What the ids of all caches begin with.
+pub(crate) const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
+/// What is said to the builder, and not to the Dockerfile. Those about histories and names of builds
+/// are for the tools around BuildKit.
+///
+/// Source: <https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args>.
+const TO_THE_BUILDER: [&str; 8] = [
+    "BUILDKIT_BUILD_NAME",
+    CACHE_NAMESPACE,
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_HISTORY_PROVENANCE_V1",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SYNTAX",
+    "SOURCE_DATE_EPOCH",
+];
+
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Whether a build argument counts without an `ARG`. The platforms' do not: they are global arguments.
+pub(crate) fn counts_undeclared(name: &str) -> bool {
+    TO_THE_BUILDER.contains(&name) || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+}
 
 /// The automatic global arguments, each of them overridden by a build argument of its name.
 pub(crate) fn platform_args(
@@ -32,9 +58,8 @@ pub(crate) fn proxy_environment(
     build_args: &BTreeMap<String, String>,
     scope: &Scope,
 ) -> Vec<String> {
-    const NAMES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
     let mut environment = Vec::new();
-    for name in NAMES {
+    for name in PROXIES {
         let given = build_args.iter().rfind(|(key, _)| key.eq_ignore_ascii_case(name));
         let Some((_, value)) = given else { continue };
         for spelling in [name.to_owned(), name.to_ascii_lowercase()] {

@@ -66,12 +66,12 @@ pub fn check(dockerfile: &Dockerfile, options: &PlanOptions, bases: &Bases) -> C
     let (graph, mut errors) = Graph::examine(dockerfile, options);
     let mut warnings = lint_from::check(&graph);
     let mut survey = Survey::default();
-    if !errors.is_empty() {
-        errors = with_others(&graph, bases, errors);
-    } else {
+    if errors.is_empty() {
         let everything = options.target.as_ref().is_none_or(String::is_empty);
         let roots = if everything { (0..graph.nodes.len()).collect() } else { vec![graph.target] };
         survey = self::survey(&graph, bases, roots);
+    } else {
+        errors = with_others(&graph, bases, errors);
     }
     warnings.append(&mut survey.warnings);
     errors.append(&mut survey.errors);

@@ -203,7 +203,7 @@ impl<'a> Graph<'a> {
         }
         let platform = match &from.platform {
             None => self.target_platform.clone(),
-            Some(word) => self.from_platform(word).map_err(|kind| kind.at(at(word)))?,
+            Some(word) => self.platform_of(word).map_err(|kind| kind.at(at(word)))?,
         };
         match self.stage_named(&name) {
             Some(index) => Ok(self.origin_of(index)),
@@ -218,7 +218,7 @@ impl<'a> Graph<'a> {
     }
 
     /// `FROM --platform` (rule A060).
-    fn from_platform(&self, word: &Word) -> Result<Platform, PlanErrorKind> {
+    fn platform_of(&self, word: &Word) -> Result<Platform, PlanErrorKind> {
         let text = word.expand(&|name: &str| self.globals.get(name).map(str::to_owned))?;
         if text.is_empty() {
             let (word, nearest) = (word.raw.clone(), self.nearest_global(word));

@@ -44,6 +44,7 @@ mod step;
 mod targets;
 #[cfg(test)]
 mod testing;
+mod unused;
 
 use std::collections::BTreeMap;
 
@@ -61,6 +62,7 @@ pub use remote::{ChecksumError, Remote, UrlSource};
 pub use run_step::*;
 pub use step::*;
 pub use targets::{Target, targets};
+pub use unused::UnusedArg;
 
 /// The images whose configs the build of the target needs and that are not in `known` yet.
 ///
@@ -119,7 +121,11 @@ pub fn plan(
 
     let ids = reached.stages.keys().enumerate().map(|(id, index)| (*index, StageId(id))).collect();
     let mut states: BTreeMap<usize, StageState> = BTreeMap::new();
-    let mut plan = Plan { stages: Vec::new(), warnings: lint_from::check(&graph) };
+    let mut plan = Plan {
+        stages: Vec::new(),
+        warnings: lint_from::check(&graph),
+        unused_args: unused::unused_args(&graph, &reached),
+    };
     let mut errors = Vec::new();
     for (index, instructions) in &reached.stages {
         // Without a state, the stage that it starts from has errors of its own.

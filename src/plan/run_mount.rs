@@ -2,6 +2,7 @@
 
 use crate::dockerfile::Word;
 use crate::oci::ImagePath;
+use crate::plan::builtin::CACHE_NAMESPACE;
 use crate::plan::mount::{self, Fields};
 use crate::plan::stage::StagePlanner;
 use crate::plan::{
@@ -74,6 +75,10 @@ impl StagePlanner<'_> {
             return Ok(MountKind::Bind { from, source, writable });
         }
         let id = if fields.id.is_empty() { cleaned(&fields.target) } else { fields.id };
+        let id = match self.graph.options.build_args.get(CACHE_NAMESPACE) {
+            Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
+            _ => id,
+        };
         Ok(MountKind::Cache(CacheMount {
             id,
             sharing: fields.sharing.unwrap_or_default(),

@@ -22,6 +22,8 @@ pub struct RunSettings {
     pub shm_size: Option<u64>,
     /// `--ulimit`
     pub ulimits: Vec<Ulimit>,
+    /// `--build-arg BUILDKIT_SANDBOX_HOSTNAME`, where it is given.
+    pub hostname: Option<String>,
 }
 
 /// One `--ulimit`. `None` is no limit.

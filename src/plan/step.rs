@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dockerfile::{Span, Warning};
 use crate::oci::{ImageConfig, ImagePath, Platform, Reference, Timestamp};
-use crate::plan::{Allowed, Remote, RunMount, RunSettings};
+use crate::plan::{Allowed, Remote, RunMount, RunSettings, UnusedArg};
 
 /// What the command line says about the build.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +84,8 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// What a careful person would want to be told, in no way fatal.
     pub warnings: Vec<Warning>,
+    /// Build arguments that nothing takes.
+    pub unused_args: Vec<UnusedArg>,
 }
 
 /// One stage.

@@ -27,6 +27,9 @@ use crate::registry::token::{self, Token};
 /// The most that is read of a token server's answer (rule B028).
 const MAX_TOKEN: u64 = 1024 * 1024;
 
+/// What is longer is not sent with a token that may be refused (rule B031).
+const LARGE_BODY: u64 = 1024 * 1024;
+
 impl Client {
     /// Checks `credential` with the registry called `host`, for a login.
     ///
@@ -66,20 +69,22 @@ impl Client {
         Err(self.failure(&call, response).await)
     }
 
-    /// What the host has to be shown, as far as it is known: nothing before it has asked.
+    /// What the host has to be shown with `request`, as far as it is known: nothing before it has
+    /// asked.
     pub(crate) async fn grant(
         &self,
         call: &Call<'_>,
-        registry: &Url,
+        request: &Request,
     ) -> Result<Option<Grant>, RegistryError> {
         let host = self.host(call.endpoint);
         let Some(challenge) = host.challenge() else { return Ok(None) };
         let slot = host.slot(&slot_key(call));
         let mut slot = slot.lock().await;
-        if let Some(grant) = slot.as_ref().filter(|grant| grant.is_fresh()) {
+        let is_large = request.body.size() > LARGE_BODY;
+        if let Some(grant) = slot.as_ref().filter(|grant| grant.is_fresh(is_large)) {
             return Ok(Some(grant.clone()));
         }
-        let grant = self.obtain(call, &challenge, registry).await?;
+        let grant = self.obtain(call, &challenge, &request.url).await?;
         *slot = Some(grant.clone());
         Ok(Some(grant))
     }
@@ -107,7 +112,7 @@ impl Client {
         let mut slot = slot.lock().await;
         let is_other = |grant: &&Grant| refused.is_none_or(|it| it.header != grant.header);
         // Another task may have met the same refusal, and got something better already.
-        if let Some(grant) = slot.as_ref().filter(|it| it.is_fresh()).filter(is_other) {
+        if let Some(grant) = slot.as_ref().filter(|it| it.is_fresh(false)).filter(is_other) {
             return Ok(grant.clone());
         }
         let grant = self.obtain(call, &challenge, registry).await?;
@@ -152,9 +157,15 @@ impl Client {
     ) -> Result<Option<Credential>, RegistryError> {
         let sources = Arc::clone(&self.credentials);
         let (host, repository) = (endpoint.name.clone(), endpoint.repository.clone());
-        let lookup = tokio::task::spawn_blocking(move || sources.lookup(&host, &repository));
+        let lookup = tokio::task::spawn_blocking(move || sources.find(&host, &repository));
         let found = lookup.await.expect("looking up credentials does not panic");
-        found.map_err(|source| RegistryError::Credentials { host: endpoint.name.clone(), source })
+        let failed = |source| RegistryError::Credentials { host: endpoint.name.clone(), source };
+        let found = found.map_err(failed)?;
+        self.http.log().tell(|| match &found {
+            Some(found) => format!("credentials for {} are in {}", endpoint.name, found.place),
+            None => format!("no credentials for {}", endpoint.name),
+        });
+        Ok(found.map(|found| found.credential))
     }
 
     async fn answer_challenge(
@@ -165,7 +176,7 @@ impl Client {
         registry: &Url,
     ) -> Result<Grant, RegistryError> {
         let login = if credential.is_some() { Login::Known } else { Login::Anonymous };
-        let forever = |header| Ok(Grant { header, until: None, login });
+        let forever = |header| Ok(Grant { header, until: None, declared: None, login });
         match (challenge, credential) {
             (_, Some(Credential::RegistryToken(token))) => forever(bearer(call, token)?),
             (Challenge::Basic, Some(credential)) => forever(basic(credential)),
@@ -177,8 +188,13 @@ impl Client {
                 // Taken before the request: the token's life began while it was under way.
                 let asked = Instant::now();
                 let token = self.fetch_token(call, challenge, credential, registry).await?;
-                let until = Some(asked + token.lifetime);
-                Ok(Grant { header: bearer(call, &token.value)?, until, login })
+                self.http.log().tell(|| {
+                    let scopes = call.scopes.iter().collect::<Vec<_>>().join(" ");
+                    format!("token for `{scopes}`, good for {} s", token.declared.as_secs())
+                });
+                let header = bearer(call, &token.value)?;
+                let (until, declared) = (asked + token.lifetime, asked + token.declared);
+                Ok(Grant { header, until: Some(until), declared: Some(declared), login })
             }
         }
     }
@@ -222,7 +238,7 @@ impl Client {
         call: &Call<'_>,
         request: &Request,
     ) -> Result<Response, RegistryError> {
-        let sent = self.send(request, self.http.retry(), call.patience).await;
+        let sent = self.send(request, call.patience).await;
         sent.map_err(|source| call.unreachable(source))
     }
 

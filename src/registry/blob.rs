@@ -11,7 +11,7 @@ use reqwest::{
     header::{CONTENT_LENGTH, HeaderValue, RANGE},
 };
 
-use crate::http::{Follow, HttpError, Place, Refused, Request, Response, check_private};
+use crate::http::{Follow, HttpError, Place, Refused, Request, Response, check_private, story};
 use crate::oci::{Descriptor, Digest, Digester, Reference};
 use crate::registry::client::{Call, Client};
 use crate::registry::endpoint::Endpoint;
@@ -25,7 +25,7 @@ const PROGRESS: u64 = 1024 * 1024;
 /// A blob that is being read.
 ///
 /// The end, `None`, is given only if size and digest are right: read to the end before trusting
-/// anything.
+/// anything. The digest is the reader's own business after [`behind`](Self::behind).
 #[derive(Debug)]
 pub struct BlobStream<'a> {
     client: &'a Client,
@@ -35,7 +35,8 @@ pub struct BlobStream<'a> {
     /// The registry, if nobody may be asked.
     blocked: Option<String>,
     connection: Option<Response>,
-    digester: Digester,
+    /// `None` if the reader computes the digest.
+    digester: Option<Digester>,
     /// How many bytes have been given out.
     offset: u64,
     /// How many bytes of the answer were given out before it began.
@@ -71,7 +72,7 @@ impl Client {
             sources: elsewhere.chain(registries).collect(),
             blocked,
             connection: None,
-            digester: Digester::new(),
+            digester: Some(Digester::new()),
             offset: 0,
             skip: 0,
             broken: 0,
@@ -106,12 +107,20 @@ impl Client {
 }
 
 impl BlobStream<'_> {
-    /// Goes on behind the first `offset` bytes, which are here already and whose running hash is
-    /// `digester`. They count for the verification at the end.
+    /// Goes on behind the first `offset` bytes, which the reader has already. He computes the digest
+    /// of all of them himself, and says so of one that is wrong by [`wrong_digest`](Self::wrong_digest):
+    /// to do it here too would cost as much as all else.
     #[must_use]
-    pub fn resumed(mut self, offset: u64, digester: Digester) -> Self {
-        (self.offset, self.broken_at, self.digester) = (offset, offset, digester);
+    pub fn behind(mut self, offset: u64) -> Self {
+        (self.offset, self.broken_at, self.digester) = (offset, offset, None);
         self
+    }
+
+    /// The error that the digest `actual` means.
+    pub fn wrong_digest(&self, actual: Digest) -> RegistryError {
+        let (host, subject) = (self.host(), self.subject.clone());
+        let expected = self.descriptor.digest;
+        RegistryError::DigestMismatch { host, subject, expected, actual }
     }
 
     /// The next piece; `None` at the end, once size and digest have proved right.
@@ -123,6 +132,9 @@ impl BlobStream<'_> {
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         if let Some(host) = self.blocked.clone() {
             return Err(RegistryError::Blocked { host, subject: self.subject.clone() });
+        }
+        if self.client.interrupt.is_wanted() {
+            return Err(RegistryError::Interrupted { subject: self.subject.clone() });
         }
         while !self.verified {
             if self.connection.is_none() {
@@ -161,17 +173,17 @@ impl BlobStream<'_> {
         if offset > self.descriptor.size {
             return Err(self.wrong_size(offset));
         }
-        self.digester.update(&piece);
+        if let Some(digester) = &mut self.digester {
+            digester.update(&piece);
+        }
         self.offset = offset;
         Ok(Some(piece))
     }
 
     fn verify(&mut self) -> Result<(), RegistryError> {
-        let actual = std::mem::take(&mut self.digester).finish();
-        if actual != self.descriptor.digest {
-            let (host, subject) = (self.host(), self.subject.clone());
-            let expected = self.descriptor.digest;
-            return Err(RegistryError::DigestMismatch { host, subject, expected, actual });
+        let actual = self.digester.take().map(Digester::finish);
+        if let Some(actual) = actual.filter(|actual| *actual != self.descriptor.digest) {
+            return Err(self.wrong_digest(actual));
         }
         self.verified = true;
         Ok(())
@@ -179,7 +191,7 @@ impl BlobStream<'_> {
 
     /// Waits after a connection broke, unless that happens too often.
     async fn rest(&mut self, error: Option<HttpError>) -> Result<(), RegistryError> {
-        self.connection = None;
+        let Some(connection) = self.connection.take() else { return Ok(()) };
         if self.offset - self.broken_at >= PROGRESS {
             self.broken = 0;
         }
@@ -194,14 +206,18 @@ impl BlobStream<'_> {
             }
             let host = self.host();
             return Err(match error {
-                Some(source) => {
-                    RegistryError::Unreachable { host, subject: self.subject.clone(), source }
-                }
+                Some(source) => RegistryError::unreachable(host, self.subject.clone(), source),
                 None => self.wrong_size(self.offset),
             });
         }
-        tokio::time::sleep(retry.delay(self.broken - 1)).await;
-        Ok(())
+        self.client.http.log().tell(|| {
+            let cause = error.as_ref().map_or("it ended too early".to_owned(), |it| story(it));
+            format!("{} stopped after {} bytes: {cause}", self.subject, self.offset)
+        });
+        let place = Place::of(connection.url());
+        let waited = self.client.http.pause(place, retry.delay(self.broken - 1)).await;
+        waited
+            .map_err(|source| RegistryError::unreachable(self.host(), self.subject.clone(), source))
     }
 
     /// Asks the first source that answers for what is still missing. After a redirect to signed
@@ -252,7 +268,7 @@ impl BlobStream<'_> {
         let registry = self.client.request(&call, Method::GET, "/v2/")?.url;
         check_private(&registry, url).map_err(refused)?;
         let request = self.ranged(Request::new(Method::GET, url.clone()));
-        let sent = self.client.send(&request, self.client.http.retry(), call.patience).await;
+        let sent = self.client.send(&request, call.patience).await;
         let response = sent.map_err(|source| call.unreachable(source))?;
         self.begin(&call, response).await
     }
@@ -314,13 +330,13 @@ impl BlobStream<'_> {
     }
 
     /// Which blob this is.
-    pub fn digest(&self) -> Digest {
-        self.descriptor.digest
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
     }
 }
 
 /// The first byte of a `Content-Range: bytes 5-9/10`.
-fn range_start(text: &str) -> Option<u64> {
+pub(super) fn range_start(text: &str) -> Option<u64> {
     let (unit, range) = text.trim().split_once(' ')?;
     let (start, rest) = range.trim().split_once('-')?;
     let end: u64 = rest.split('/').next()?.trim().parse().ok()?;

@@ -15,7 +15,8 @@ use reqwest::{
 };
 
 use crate::http::{
-    CertificateDirectories, Http, HttpConfig, HttpError, Request, Response, Retry, same_origin,
+    CertificateDirectories, Http, HttpConfig, HttpError, Log, Place, Request, Response, Retry,
+    same_origin, story,
 };
 use crate::oci::Reference;
 use crate::registry::answer::{Answer, warning_text};
@@ -23,6 +24,7 @@ use crate::registry::credential::CredentialSources;
 use crate::registry::endpoint::{Endpoint, Mirror, Transport};
 use crate::registry::error::{Login, Misbehaviour, RegistryError};
 use crate::registry::host::Host;
+use crate::registry::interrupt::Interrupt;
 use crate::registry::registries::{Located, Registries};
 use crate::registry::scope::Scopes;
 use crate::registry::send::Chunks;
@@ -54,6 +56,12 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long nothing at all may move before an exchange is given up.
     pub idle_timeout: Duration,
+    /// How long to wait for registries in all; `None` is for ever.
+    pub time_limit: Option<Duration>,
+    /// Who is told of each request, and why it is made.
+    pub log: Log,
+    /// Whether to end early.
+    pub interrupt: Interrupt,
 }
 
 impl Default for Config {
@@ -70,6 +78,9 @@ impl Default for Config {
             chunks: Chunks::default(),
             connect_timeout: http.connect_timeout,
             idle_timeout: http.idle_timeout,
+            time_limit: http.time_limit,
+            log: http.log,
+            interrupt: Interrupt::default(),
         }
     }
 }
@@ -81,6 +92,7 @@ pub struct Client {
     mirrors: Vec<Mirror>,
     registries: Registries,
     pub(crate) chunks: Chunks,
+    pub(crate) interrupt: Interrupt,
     pub(crate) insecure: BTreeSet<String>,
     pub(crate) credentials: Arc<CredentialSources>,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
@@ -132,13 +144,16 @@ impl Client {
             certificates: config.certificates,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
+            time_limit: config.time_limit,
             retry: config.retry,
+            log: config.log,
         };
         Ok(Self {
             http: Http::new(http).map_err(|source| RegistryError::Setup { source })?,
             mirrors: config.mirrors,
             registries: config.registries,
             chunks: config.chunks,
+            interrupt: config.interrupt,
             insecure,
             credentials: Arc::new(config.credentials),
             hosts: Mutex::default(),
@@ -211,10 +226,7 @@ impl Client {
             }
             _ => {}
         }
-        let causes = std::iter::successors(std::error::Error::source(&error), |it| it.source());
-        let story: Vec<String> =
-            [error.to_string()].into_iter().chain(causes.map(ToString::to_string)).collect();
-        self.warn(format!("the mirror {} is passed over: {}", endpoint.name, story.join(": ")));
+        self.warn(format!("the mirror {} is passed over: {}", endpoint.name, story(&error)));
         Ok(())
     }
 
@@ -235,7 +247,7 @@ impl Client {
         let scheme = match endpoint.transport {
             Transport::Https => "https",
             Transport::Http => "http",
-            Transport::HttpsThenHttp => self.host(endpoint).scheme().unwrap_or("https"),
+            Transport::HttpsThenHttp => self.host(endpoint).known_scheme().unwrap_or("https"),
         };
         let url = endpoint.url(scheme, path).map(|mut url| {
             if let Some(namespace) = &endpoint.namespace {
@@ -243,10 +255,7 @@ impl Client {
             }
             url
         });
-        let url = url.ok_or_else(|| {
-            let bad = Misbehaviour::BadUrl(format!("{scheme}://{}{path}", endpoint.host));
-            call.misbehaved(bad)
-        })?;
+        let url = url.ok_or_else(|| call.bad_url(scheme, path))?;
         Ok(Request::new(method, url))
     }
 
@@ -257,7 +266,7 @@ impl Client {
         call: &Call<'_>,
         mut request: Request,
     ) -> Result<Response, RegistryError> {
-        let grant = self.grant(call, &request.url).await?;
+        let grant = self.grant(call, &request).await?;
         request.authorization = grant.as_ref().map(|grant| grant.header.clone());
         let response = self.deliver(call, &mut request).await?;
         // What another host wants, where a redirect led to, is not for us to show (rule B016).
@@ -276,46 +285,63 @@ impl Client {
         Ok(response)
     }
 
-    /// Sends `request` as it is, over plain HTTP if the host is one that may, and must.
+    /// Sends `request` as it is, over plain HTTP if the host is one that may, and must (rule B007).
     pub(crate) async fn deliver(
         &self,
         call: &Call<'_>,
         request: &mut Request,
     ) -> Result<Response, RegistryError> {
-        let host = self.host(call.endpoint);
-        let undecided = call.endpoint.transport == Transport::HttpsThenHttp
-            && host.scheme().is_none()
-            && request.url.scheme() == "https";
-        if undecided {
-            match self.exchange(call, request, self.http.retry().once()).await {
-                Err(RegistryError::Unreachable { source, .. }) if may_be_plain(&source) => {
-                    let path = match request.url.query() {
-                        None => request.url.path().to_owned(),
-                        Some(query) => format!("{}?{query}", request.url.path()),
-                    };
-                    request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
+        let may_be_plain = call.endpoint.transport == Transport::HttpsThenHttp;
+        if may_be_plain && request.url.scheme() == "https" && self.is_plain(call).await? {
+            let path = match request.url.query() {
+                None => request.url.path().to_owned(),
+                Some(query) => format!("{}?{query}", request.url.path()),
+            };
+            request.url = call.endpoint.url("http", &path).unwrap_or(request.url.clone());
+        }
+        self.exchange(call, request).await
+    }
+
+    /// Whether the host speaks no TLS. What it speaks decides, and not whether it is trusted: a
+    /// certificate that is not is no reason to do without.
+    async fn is_plain(&self, call: &Call<'_>) -> Result<bool, RegistryError> {
+        let url = call.endpoint.url("https", "/v2/");
+        let url = url.ok_or_else(|| call.bad_url("https", "/v2/"))?;
+        let retry = self.retry(call.patience);
+        let find_out = async {
+            let mut attempt = 0;
+            loop {
+                let failed = match self.http.speaks_tls(&url).await {
+                    Ok(true) => return Ok("https"),
+                    Ok(false) => return Ok("http"),
+                    Err(error) => error,
+                };
+                attempt += 1;
+                if !failed.is_transient() || attempt >= retry.connects.min(retry.attempts) {
+                    return Err(failed);
                 }
-                Err(error) => return Err(error),
-                Ok(response) => {
-                    host.set_scheme("https");
-                    return Ok(response);
-                }
+                self.http.pause(Place::of(&url), retry.delay(attempt - 1)).await?;
             }
+        };
+        let scheme = self.host(call.endpoint).scheme(find_out).await;
+        Ok(scheme.map_err(|source| call.unreachable(source))? == "http")
+    }
+
+    fn retry(&self, patience: Patience) -> Retry {
+        let retry = self.http.retry();
+        match patience {
+            Patience::Retry => retry,
+            Patience::Brief => retry.briefly(),
+            Patience::Once => retry.once(),
         }
-        let response = self.exchange(call, request, self.http.retry()).await?;
-        if undecided {
-            host.set_scheme("http");
-        }
-        Ok(response)
     }
 
     async fn exchange(
         &self,
         call: &Call<'_>,
         request: &Request,
-        retry: Retry,
     ) -> Result<Response, RegistryError> {
-        let response = self.send(request, retry, call.patience).await;
+        let response = self.send(request, call.patience).await;
         let response = response.map_err(|source| call.unreachable(source))?;
         for text in response.headers().get_all(WARNING).iter().filter_map(|it| it.to_str().ok()) {
             if let Some(text) = warning_text(text) {
@@ -329,18 +355,12 @@ impl Client {
     pub(crate) async fn send(
         &self,
         request: &Request,
-        retry: Retry,
         patience: Patience,
     ) -> Result<Response, HttpError> {
-        let retry = match patience {
-            Patience::Retry => retry,
-            Patience::Brief => retry.briefly(),
-            Patience::Once => retry.once(),
-        };
         let is_final = |status, _: &HeaderMap, body: &[u8]| {
             status == StatusCode::TOO_MANY_REQUESTS && Answer::parse(body).is_long_limit()
         };
-        self.http.send_retrying(request, retry, is_final).await
+        self.http.send_retrying(request, self.retry(patience), is_final).await
     }
 
     /// The error that an answer of an unwelcome status is.
@@ -352,18 +372,9 @@ impl Client {
     }
 
     /// What the body of an error says.
-    pub(crate) async fn answer(&self, response: Response) -> Answer {
+    pub(crate) async fn answer(&self, mut response: Response) -> Answer {
         Answer::parse(&response.beginning(MAX_ERROR).await)
     }
-}
-
-/// Whether a host that may speak plain HTTP seems to do so. A certificate that is not trusted is
-/// proof of the contrary.
-fn may_be_plain(error: &HttpError) -> bool {
-    matches!(
-        error,
-        HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Timeout { .. }
-    )
 }
 
 impl Call<'_> {
@@ -373,12 +384,15 @@ impl Call<'_> {
     }
 
     pub(crate) fn unreachable(&self, source: HttpError) -> RegistryError {
-        let subject = self.subject.clone();
-        RegistryError::Unreachable { host: self.name(), subject, source }
+        RegistryError::unreachable(self.name(), self.subject.clone(), source)
     }
 
     pub(crate) fn misbehaved(&self, source: Misbehaviour) -> RegistryError {
         RegistryError::Misbehaved { host: self.name(), subject: self.subject.clone(), source }
+    }
+
+    fn bad_url(&self, scheme: &str, path: &str) -> RegistryError {
+        self.misbehaved(Misbehaviour::BadUrl(format!("{scheme}://{}{path}", self.endpoint.host)))
     }
 
     pub(crate) fn unauthorized(&self, login: Login, answer: Answer) -> RegistryError {

@@ -1,8 +1,9 @@
 //! Where credentials are kept, and which of them are meant for a repository.
 //!
 //! The order is Podman's: what the command line and the environment hold, then the files in order,
-//! then what a pipeline or a cloud has for us; the first with a match wins. Within a file, a helper for the host, then a helper for all hosts, then the file's
-//! own entries. The environment itself is read by `cli` alone. Rules B099 to B111.
+//! then what a pipeline or a cloud has for us; the first with a match wins. Within a file, a helper
+//! for the host, then a helper for all hosts, then the file's own entries. The environment itself is
+//! read by `cli` alone. Rules B099 to B111.
 
 use std::{
     io::{self, Read},
@@ -128,32 +129,46 @@ impl CredentialSources {
         host: &str,
         repository: &str,
     ) -> Result<Option<Credential>, CredentialError> {
+        Ok(self.find(host, repository)?.map(|found| found.credential))
+    }
+
+    /// The same, and where they were.
+    pub(crate) fn find(
+        &self,
+        host: &str,
+        repository: &str,
+    ) -> Result<Option<Found>, CredentialError> {
         let given = self.given.iter().find(|(name, _)| canonical(name) == canonical(host));
         if let Some((_, credential)) = given {
-            return Ok(Some(credential.clone()));
+            return Ok(Some(Found::new(credential.clone(), "the command line")));
         }
         if let Some(inline) = &self.inline {
             let path = Path::new("DOCKER_AUTH_CONFIG");
             let file = parse(path, inline.reveal().as_bytes())?;
-            if let Some(credential) = self.look_into(path, &file, host, repository)? {
-                return Ok(Some(credential));
+            if let Some(found) = self.look_into(path, &file, host, repository)? {
+                return Ok(Some(found));
             }
         }
         for path in &self.files {
             let Some(bytes) = read(path)? else { continue };
             let file = parse(path, &bytes)?;
-            if let Some(credential) = self.look_into(path, &file, host, repository)? {
-                return Ok(Some(credential));
+            if let Some(found) = self.look_into(path, &file, host, repository)? {
+                return Ok(Some(found));
             }
         }
-        Ok(self.pipeline.lookup(host).or_else(|| self.ask_cloud(host)))
+        let pipeline = self.pipeline.lookup(host);
+        let pipeline = pipeline.map(|it| Found::new(it, "the variables of the pipeline"));
+        Ok(pipeline.or_else(|| self.ask_cloud(host)))
     }
 
     /// Asks the helpers of the cloud whose registry `host` is. Nobody has named them, so one that
     /// is missing or fails is no error: the image may be for everybody.
-    fn ask_cloud(&self, host: &str) -> Option<Credential> {
+    fn ask_cloud(&self, host: &str) -> Option<Found> {
         let helpers = if self.cloud_helpers { cloud_helpers(host) } else { &[] };
-        helpers.iter().find_map(|name| helper::get(name, host, self.helper_limit).ok().flatten())
+        helpers.iter().find_map(|name| {
+            let found = helper::get(name, host, self.helper_limit).ok().flatten()?;
+            Some(Found::new(found, format!("the helper {name}")))
+        })
     }
 
     fn look_into(
@@ -162,24 +177,43 @@ impl CredentialSources {
         file: &ConfigFile,
         host: &str,
         repository: &str,
-    ) -> Result<Option<Credential>, CredentialError> {
+    ) -> Result<Option<Found>, CredentialError> {
         let failed = |source| CredentialError::Helper { path: path.to_owned(), source };
+        let of_helper = |credential, name: &str| {
+            Found::new(credential, format!("the helper {name}, which `{}` names", path.display()))
+        };
         let key = store_key(host);
         if let Some(name) = file.helper(host) {
             let found = helper::get(name, key, self.helper_limit).map_err(failed)?;
-            if found.is_some() {
-                return Ok(found);
+            if let Some(credential) = found {
+                return Ok(Some(of_helper(credential, name)));
             }
         } else if let Some(name) = file.store() {
             match helper::get(name, key, self.helper_limit) {
-                Ok(Some(credential)) => return Ok(Some(credential)),
+                Ok(Some(credential)) => return Ok(Some(of_helper(credential, name))),
                 // A config copied from a desktop names a store that is not here.
                 Ok(None) | Err(HelperError::Missing(_)) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        file.credential(host, repository)
-            .map_err(|BadAuth(key)| CredentialError::BadAuth { path: path.to_owned(), key })
+        let found = file
+            .credential(host, repository)
+            .map_err(|BadAuth(key)| CredentialError::BadAuth { path: path.to_owned(), key })?;
+        Ok(found.map(|it| Found::new(it, format!("`{}`", path.display()))))
+    }
+}
+
+/// Credentials, and where they were.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) credential: Credential,
+    /// In words: a file, a helper, the command line.
+    pub(crate) place: String,
+}
+
+impl Found {
+    fn new(credential: Credential, place: impl Into<String>) -> Self {
+        Self { credential, place: place.into() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong at a registry, told apart by what a user would do about it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::StatusCode;
 
@@ -30,6 +30,22 @@ pub enum RegistryError {
         subject: String,
         /// Why.
         source: HttpError,
+    },
+    /// The user wants to end.
+    #[error("interrupted at `{subject}`")]
+    Interrupted {
+        /// What was under way.
+        subject: String,
+    },
+    /// The time that the user gave is up.
+    #[error("{host} took too long over `{subject}`: the limit is {} seconds", .limit.as_secs_f64())]
+    OutOfTime {
+        /// Which registry.
+        host: String,
+        /// What was asked for.
+        subject: String,
+        /// How long there was to wait in all.
+        limit: Duration,
     },
     /// The registry, or its token server, wants to know who asks, or does not believe it.
     #[error("{}{answer}", Access(subject, host, *login))]
@@ -237,6 +253,14 @@ pub enum Misbehaviour {
 }
 
 impl RegistryError {
+    /// The error that a failed exchange with `host` over `subject` means.
+    pub(crate) fn unreachable(host: String, subject: String, source: HttpError) -> Self {
+        match source {
+            HttpError::OutOfTime { limit, .. } => Self::OutOfTime { host, subject, limit },
+            source => Self::Unreachable { host, subject, source },
+        }
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -253,6 +277,11 @@ impl RegistryError {
             Self::RateLimited { .. } => {
                 Some("wait, or use a mirror (--registry-mirror)".to_owned())
             }
+            Self::OutOfTime { .. } => Some(
+                "what has been transferred is kept: the same command goes on from there; \
+                 --registry-timeout says how long it may take"
+                    .to_owned(),
+            ),
             Self::UnsupportedManifest { .. } => {
                 Some("push the image again with a current tool".to_owned())
             }
@@ -268,9 +297,15 @@ impl RegistryError {
     }
 
     /// Whether another registry must not be asked instead: what came was wrong, and whoever sent it
-    /// should be looked at (rule B113).
+    /// should be looked at (rule B113); or there is no time for that, or nobody waits any more.
     pub(crate) fn is_fatal(&self) -> bool {
-        matches!(self, Self::DigestMismatch { .. } | Self::SizeMismatch { .. })
+        matches!(
+            self,
+            Self::DigestMismatch { .. }
+                | Self::SizeMismatch { .. }
+                | Self::OutOfTime { .. }
+                | Self::Interrupted { .. }
+        )
     }
 
     /// Whether the registry is there, but cannot answer just now.

@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -25,13 +25,17 @@ pub(crate) struct Grant {
     pub(crate) header: HeaderValue,
     /// `None` for as long as the host takes it.
     pub(crate) until: Option<Instant>,
+    /// The same, according to whoever issued it, who may be too strict.
+    pub(crate) declared: Option<Instant>,
     pub(crate) login: Login,
 }
 
 impl Grant {
-    /// Whether it is worth sending (rule B031).
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() < until)
+    /// Whether it is worth sending. With a large body nothing is risked: if the host refuses it, all
+    /// of that is sent again (rule B031).
+    pub(crate) fn is_fresh(&self, with_large_body: bool) -> bool {
+        let until = if with_large_body { self.declared } else { self.until };
+        until.is_none_or(|until| Instant::now() < until)
     }
 }
 
@@ -47,7 +51,7 @@ pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Grant>>>;
 /// What has been learnt about a host.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
-    scheme: AtomicU8,
+    scheme: tokio::sync::OnceCell<&'static str>,
     refuses_chunks: AtomicBool,
     learnt: Mutex<Learnt>,
 }
@@ -59,23 +63,18 @@ struct Learnt {
     login: Option<Login>,
 }
 
-const HTTPS: u8 = 1;
-const HTTP: u8 = 2;
-
 impl Host {
-    /// The scheme that worked, if one has.
-    pub(crate) fn scheme(&self) -> Option<&'static str> {
-        match self.scheme.load(Ordering::Relaxed) {
-            HTTPS => Some("https"),
-            HTTP => Some("http"),
-            _ => None,
-        }
+    /// The scheme by which the host is spoken to, which `find_out` finds out once.
+    pub(crate) async fn scheme<E>(
+        &self,
+        find_out: impl Future<Output = Result<&'static str, E>>,
+    ) -> Result<&'static str, E> {
+        self.scheme.get_or_try_init(|| find_out).await.copied()
     }
 
-    /// Notes that a scheme works.
-    pub(crate) fn set_scheme(&self, scheme: &str) {
-        let value = if scheme == "http" { HTTP } else { HTTPS };
-        self.scheme.store(value, Ordering::Relaxed);
+    /// The same, if it was found out before.
+    pub(crate) fn known_scheme(&self) -> Option<&'static str> {
+        self.scheme.get().copied()
     }
 
     /// Whether the host is known to take blobs whole only.

@@ -7,12 +7,14 @@
 //! registry says it has is compared with what it was sent (B077), and asked for after trouble
 //! (B078). The registry checks the digest of the whole in any case.
 
+use std::time::Duration;
+
 use reqwest::{
     Method, StatusCode, Url,
     header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue},
 };
 
-use crate::http::{Body, FileBody, Request, Response, retry_after};
+use crate::http::{self, Body, FileBody, Request, Response, retry_after};
 use crate::oci::{Descriptor, Reference};
 use crate::registry::client::{Call, Client, Patience};
 use crate::registry::error::RegistryError;
@@ -101,12 +103,12 @@ impl Upload<'_> {
             }
             failures = if at.offset > before { 1 } else { failures + 1 };
             if !retry.allows(failures) || !is_restartable(&error) {
-                if !matches!(error, RegistryError::Unreachable { .. }) {
+                if !is_resumable(&error) {
                     self.client.abandon(self.call, &at.to).await;
                 }
                 return Err(error);
             }
-            tokio::time::sleep(retry.delay(failures - 1)).await;
+            self.pause(&at, retry.delay(failures - 1)).await?;
             // All of it may have arrived, and only the answer been lost.
             if self.client.has_blob(self.call, self.blob).await? {
                 return Ok(());
@@ -159,11 +161,21 @@ impl Upload<'_> {
             let size = chunks.size.max(at.smallest).max(1);
             // The last piece goes with the end: ECR dislikes an empty one (B075).
             while self.blob.size - at.offset > size {
+                self.go_on().map_err(|error| (error, false))?;
                 self.send_chunk(at, size).await.map_err(|error| (error, true))?;
                 (self.noted)(at.to.as_str());
             }
         }
+        self.go_on().map_err(|error| (error, false))?;
         self.finish(at, ours).await.map_err(|error| (error, false))
+    }
+
+    /// An error if the user wants to end.
+    fn go_on(&self) -> Result<(), RegistryError> {
+        if self.client.interrupt.is_wanted() {
+            return Err(RegistryError::Interrupted { subject: self.call.subject.clone() });
+        }
+        Ok(())
     }
 
     /// One PATCH (rule B075).
@@ -208,7 +220,7 @@ impl Upload<'_> {
             self.client.call(&self.once(), request).await?
         } else {
             // Signed storage: its URL is the proof, and ours would be refused (rule B070).
-            let sent = self.client.send(&request, self.client.http.retry(), Patience::Once).await;
+            let sent = self.client.send(&request, Patience::Once).await;
             sent.map_err(|source| self.call.unreachable(source))?
         };
         if matches!(response.status().as_u16(), 200..=202 | 204) {
@@ -239,9 +251,18 @@ impl Upload<'_> {
     async fn failure(&self, response: Response) -> RegistryError {
         let longest = self.client.http.retry().longest_asked;
         if let Some(pause) = retry_after(response.headers(), jiff::Timestamp::now()) {
-            tokio::time::sleep(pause.min(longest)).await;
+            let waited =
+                self.client.http.pause(http::Place::of(response.url()), pause.min(longest));
+            if let Err(error) = waited.await {
+                return self.call.unreachable(error);
+            }
         }
         self.client.failure(self.call, response).await
+    }
+
+    async fn pause(&self, at: &Place, pause: Duration) -> Result<(), RegistryError> {
+        let waited = self.client.http.pause(http::Place::of(&at.to), pause).await;
+        waited.map_err(|error| self.call.unreachable(error))
     }
 
     /// The body is read from a file each time, but a session must not get it twice (rule B093).
@@ -282,6 +303,16 @@ fn is_restartable(error: &RegistryError) -> bool {
         }
         other => other.is_transient(),
     }
+}
+
+/// Whether a later process may go on with the session that ended so.
+fn is_resumable(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::Unreachable { .. }
+            | RegistryError::OutOfTime { .. }
+            | RegistryError::Interrupted { .. }
+    )
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ const MARGIN: u64 = 10;
 pub(crate) struct Token {
     pub(crate) value: Secret,
     pub(crate) lifetime: Duration,
+    /// The same for what must not be refused: what the server said, however short.
+    pub(crate) declared: Duration,
 }
 
 /// The URL of the GET: the realm with its own query kept, and one `scope` for each scope.
@@ -107,8 +109,12 @@ pub(crate) fn parse(body: &[u8]) -> Option<Token> {
         Some(Value::String(text)) => text.trim().parse().ok(),
         _ => None,
     };
-    let life = expires_in.unwrap_or(0).clamp(SHORTEST_LIFE, LONGEST_LIFE) - MARGIN;
-    Some(Token { value: Secret::new(value), lifetime: Duration::from_secs(life) })
+    let lifetime = expires_in.unwrap_or(0).clamp(SHORTEST_LIFE, LONGEST_LIFE) - MARGIN;
+    // Half of a life that is too short for the margin.
+    let short = expires_in.filter(|it| (1..2 * MARGIN).contains(it)).map(|it| it * 500);
+    let declared = short.map_or(Duration::from_secs(lifetime), Duration::from_millis);
+    let lifetime = Duration::from_secs(lifetime);
+    Some(Token { value: Secret::new(value), lifetime, declared })
 }
 
 fn as_whole(number: f64) -> Option<u64> {
@@ -156,6 +162,10 @@ mod tests {
             let found = token.as_ref().map(|it| (it.value.reveal(), it.lifetime.as_secs()));
             assert_eq!(found, expected, "{body}");
         };
+        let declared = |body: &str| parse(body.as_bytes()).map(|it| it.declared.as_millis());
+        assert_eq!(declared(r#"{"token":"t","expires_in":5}"#), Some(2500));
+        assert_eq!(declared(r#"{"token":"t","expires_in":300}"#), Some(290_000));
+        assert_eq!(declared(r#"{"token":"t","expires_in":0}"#), Some(50_000));
         check(r#"{"token":"t","expires_in":300}"#, Some(("t", 290)));
         check(r#"{"access_token":"a"}"#, Some(("a", 50)));
         check(r#"{"token":"","access_token":"a","expires_in":3}"#, Some(("a", 50)));

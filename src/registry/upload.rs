@@ -145,10 +145,10 @@ impl Client {
             return;
         }
         let mut request = Request::new(Method::DELETE, session.clone());
-        if let Ok(grant) = self.grant(call, session).await {
+        if let Ok(grant) = self.grant(call, &request).await {
             request.authorization = grant.map(|grant| grant.header);
         }
-        let _ = self.send(&request, self.http.retry(), Patience::Once).await;
+        let _ = self.send(&request, Patience::Once).await;
     }
 }
 

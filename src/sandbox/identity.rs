@@ -248,6 +248,11 @@ impl Sandbox {
         self.owners() == Owners::Real
     }
 
+    /// Whether a step sees the owners that an image names.
+    pub fn shows_owners(&self) -> bool {
+        self.has_ids() || self.identity == Identity::Emulated
+    }
+
     /// How snapshots must keep owners for this sandbox.
     pub fn owners(&self) -> Owners {
         match self.identity {

@@ -331,6 +331,8 @@ mod tests {
         check(302, [7, 0, 0, 0, 0, 0], ASK);
         check(74, [0; 6], SKIP);
         check(161, [0; 6], ASK);
+        check(13, [17, 0, 0, 0, 0, 0], ASK);
+        check(13, [2, 0, 0, 0, 0, 0], ALLOW);
         check(0, [0; 6], ALLOW);
         check(435, [0; 6], ENOSYS);
     }

@@ -224,6 +224,10 @@ mod tests {
             Ok(Arc::new(index.expect("it was just made")))
         }
 
+        fn complete_index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>> {
+            self.index(layer)
+        }
+
         fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(self.bytes(layer)))
         }

@@ -43,6 +43,7 @@
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>.
 
 mod blob;
+mod contents;
 mod error;
 mod file_system;
 pub(crate) mod index;
@@ -66,6 +67,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use blob::BlobWriter;
+pub use contents::{Contents, ContentsError};
 pub use error::StoreError;
 pub use file_system::FileSystem;
 pub use index::REF_NAME;

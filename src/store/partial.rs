@@ -13,14 +13,18 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crate::oci::{Descriptor, Digest, Digester};
 use crate::store::publish::{Durability, create_dir, replace};
 use crate::store::{BlobWriter, Store, StoreError};
 
-/// How many bytes may be written before the note is renewed. A kill costs no more than that.
+/// How many bytes are written at least before the note is renewed.
 const NOTE_EVERY: u64 = 4 << 20;
+
+/// How long it is left alone at least: a fast network fetches again in no time what a kill costs.
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Blobs that are smaller are not worth a file that survives.
 const SMALLEST: u64 = 1 << 20;
@@ -32,6 +36,7 @@ pub struct PartialBlob {
     /// Where it is, if it survives this process.
     kept: Option<PathBuf>,
     noted: u64,
+    noted_at: Instant,
     store: Store,
 }
 
@@ -49,12 +54,12 @@ impl Store {
         let claimed = if expected.size >= SMALLEST { claim(&path, &directory)? } else { None };
         let Some(file) = claimed else {
             let writer = self.writer_for(expected)?;
-            return Ok(PartialBlob { writer, kept: None, noted: 0, store: self.clone() });
+            return Ok(PartialBlob::new(writer, None, self));
         };
         let (digester, size) = trusted(&file, &path, expected)
             .map_err(|source| StoreError::io("read", &path, source))?;
         let writer = self.writer_at(file, path.clone(), expected, digester, size);
-        Ok(PartialBlob { writer, kept: Some(path), noted: size, store: self.clone() })
+        Ok(PartialBlob::new(writer, Some(path), self))
     }
 
     pub(crate) fn partials(&self) -> PathBuf {
@@ -63,14 +68,14 @@ impl Store {
 }
 
 impl PartialBlob {
+    fn new(writer: BlobWriter, kept: Option<PathBuf>, store: &Store) -> Self {
+        let (noted, noted_at) = (writer.size(), Instant::now());
+        Self { writer, kept, noted, noted_at, store: store.clone() }
+    }
+
     /// How many bytes are here already.
     pub fn offset(&self) -> u64 {
         self.writer.size()
-    }
-
-    /// The running hash of what is here already.
-    pub fn digester(&self) -> Digester {
-        self.writer.digester()
     }
 
     /// Forgets what is here, and begins with the first byte.
@@ -102,7 +107,7 @@ impl PartialBlob {
     /// Notes what the file holds by now. Failing costs bytes that come again, no more.
     fn note(&mut self) {
         let Some(path) = &self.kept else { return };
-        self.noted = self.writer.size();
+        (self.noted, self.noted_at) = (self.writer.size(), Instant::now());
         let text = format!("{} {}\n", self.noted, self.writer.digester().finish());
         let temporary = self.store.workspace.path("note");
         let durability = Durability::Replaceable;
@@ -113,7 +118,8 @@ impl PartialBlob {
 impl Write for PartialBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.writer.write(bytes)?;
-        if self.writer.size() - self.noted >= NOTE_EVERY {
+        let is_due = self.writer.size() - self.noted >= NOTE_EVERY;
+        if is_due && self.noted_at.elapsed() >= NOTE_PAUSE {
             self.note();
         }
         Ok(count)
@@ -231,7 +237,7 @@ mod tests {
         let store = Store::open(root.path()).expect("the same store");
         let mut blob = store.resume(&descriptor).expect("the file");
         assert_eq!(blob.offset(), 5_000_000);
-        assert_eq!(blob.digester().finish(), Digest::of(&bytes[..5_000_000]));
+        assert_eq!(blob.writer.digester().finish(), Digest::of(&bytes[..5_000_000]));
         blob.write_all(&bytes[5_000_000..]).expect("space");
         blob.commit_verified(&descriptor).expect("the blob");
         assert_eq!(store.read(&descriptor, 1 << 30).expect("there"), bytes);
@@ -270,6 +276,6 @@ mod tests {
         let mut blob = store.resume(&descriptor).expect("a file");
         blob.write_all(&bytes[..2_000_000]).expect("space");
         blob.restart().expect("cut");
-        assert_eq!((blob.offset(), blob.digester().finish()), (0, Digest::of("")));
+        assert_eq!((blob.offset(), blob.writer.digester().finish()), (0, Digest::of("")));
     }
 }

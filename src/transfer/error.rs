@@ -2,7 +2,7 @@
 
 use crate::oci::{Digest, DocumentError, Platform, Reference};
 use crate::registry::RegistryError;
-use crate::store::StoreError;
+use crate::store::{ContentsError, StoreError};
 
 /// Why a transfer failed.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,20 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// That it is not known what `reference` consists of.
+    pub(crate) fn contents(error: ContentsError, reference: &Reference) -> Self {
+        let reference = Box::new(reference.clone());
+        match error {
+            ContentsError::Store(StoreError::Missing(digest)) => {
+                Self::MissingContent { reference, digest }
+            }
+            ContentsError::Store(error) => Self::Store(error),
+            ContentsError::Document(source) => Self::Document { reference, source },
+            ContentsError::UnknownKind(_) => Self::UnknownKind { reference },
+            ContentsError::TooDeep(_) => Self::TooDeep(reference),
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,6 +1,6 @@
-//! Layers on their way into the store: several at once, each once, each verified twice.
+//! Layers on their way into the store: several at once, each once.
 //!
-//! The network's side awaits and checks pieces; a blocking thread writes them. A short channel joins
+//! The network's side awaits pieces; a blocking thread writes and hashes them. A short channel joins
 //! the two, so memory stays the same whatever a layer weighs.
 
 use std::{collections::BTreeSet, io::Write as _};
@@ -34,11 +34,40 @@ pub async fn fetch_layers(
     layers: &[Layer],
     task: &Task,
 ) -> Result<(), TransferError> {
+    let blobs = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    fetch_blobs(client, store, reference, blobs, task).await
+}
+
+/// Fetches all that `image` consists of and that the store lacks, from the repository of
+/// `reference`. Its manifests are in the store ([`gather`](crate::transfer::gather)). Foreign layers
+/// are left where they are.
+///
+/// # Errors
+///
+/// Fails as [`fetch_layers`] does.
+pub async fn fetch_contents(
+    client: &Client,
+    store: &Store,
+    reference: &Reference,
+    image: &Descriptor,
+    task: &Task,
+) -> Result<(), TransferError> {
+    let contents = store.contents(image);
+    let contents = contents.map_err(|error| TransferError::contents(error, reference))?;
+    let is_ours = |blob: &Descriptor| !blob.media_type.is_foreign();
+    let blobs = contents.blobs.into_iter().filter(is_ours).collect();
+    fetch_blobs(client, store, reference, blobs, task).await
+}
+
+async fn fetch_blobs(
+    client: &Client,
+    store: &Store,
+    reference: &Reference,
+    blobs: Vec<Descriptor>,
+    task: &Task,
+) -> Result<(), TransferError> {
     let mut seen = BTreeSet::new();
-    let missing = layers
-        .iter()
-        .map(|layer| &layer.descriptor)
-        .filter(|blob| !store.has(blob) && seen.insert(blob.digest));
+    let missing = blobs.iter().filter(|blob| !store.has(blob) && seen.insert(blob.digest));
     let fetches: Vec<_> =
         missing.map(|blob| Ok(fetch_blob(client, store, reference, blob, task))).collect();
     stream::iter(fetches).try_buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
@@ -88,15 +117,29 @@ async fn attempt(
     task: &Task,
     writer: PartialBlob,
 ) -> Result<(), TransferError> {
-    let stream = client.blob(reference, blob).resumed(writer.offset(), writer.digester());
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let stream = client.blob(reference, blob).behind(writer.offset());
     let expected = blob.clone();
-    let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected));
-    let outcome = receive(stream, blob, task, sender).await;
+    write_through(stream, task, move |receiver| write(writer, receiver, &expected)).await
+}
+
+/// Has `write` take what comes from `stream`, on a thread that may block, and verify it.
+pub(crate) async fn write_through<T: Send + 'static>(
+    mut stream: BlobStream<'_>,
+    task: &Task,
+    write: impl FnOnce(mpsc::Receiver<Message>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, TransferError> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let written = tokio::task::spawn_blocking(move || write(receiver));
+    let outcome = receive(&mut stream, task, sender).await;
     // Waited for in any case, so that nothing is still being written when this returns.
     let written = written.await.expect("writing a blob does not panic");
     outcome?;
-    written.map_err(TransferError::Store)
+    written.map_err(|error| match error {
+        StoreError::WrongDigest { actual, .. } => {
+            TransferError::Registry(stream.wrong_digest(actual))
+        }
+        error => TransferError::Store(error),
+    })
 }
 
 /// Whether the bytes that an earlier process fetched may be what is wrong.
@@ -115,12 +158,12 @@ fn blames_beginning(error: &TransferError) -> bool {
 /// Passes on the pieces of a blob. That the channel is closed before its end means that the writer
 /// has failed, and will say why.
 pub(crate) async fn receive(
-    mut stream: BlobStream<'_>,
-    blob: &Descriptor,
+    stream: &mut BlobStream<'_>,
     task: &Task,
     sender: mpsc::Sender<Message>,
 ) -> Result<(), TransferError> {
     let mut reported = stream.offset();
+    let blob = stream.descriptor().clone();
     task.transfer(blob.digest, reported, blob.size);
     while let Some(piece) = stream.next().await.map_err(TransferError::Registry)? {
         if sender.send(Message::Piece(piece)).await.is_err() {
@@ -131,7 +174,7 @@ pub(crate) async fn receive(
             task.transfer(blob.digest, reported, blob.size);
         }
     }
-    // A closed channel without this is a failure: only a verified end is an end.
+    // A closed channel without this is a failure.
     let _ = sender.send(Message::End).await;
     task.transfer(blob.digest, blob.size, blob.size);
     Ok(())
@@ -142,7 +185,7 @@ pub(crate) async fn receive(
 pub(crate) enum Message {
     /// The next bytes.
     Piece(Bytes),
-    /// That was all, and it was verified.
+    /// That was all, and it was verified as far as the stream does so.
     End,
     /// Nothing more will come, for this reason.
     Failed(Box<TransferError>),

@@ -24,7 +24,7 @@ use crate::registry::Client;
 use crate::registry::Credential;
 
 pub use crate::transfer::error::TransferError;
-pub use crate::transfer::fetch::fetch_layers;
+pub use crate::transfer::fetch::{fetch_contents, fetch_layers};
 pub use crate::transfer::gather::{gather, gather_entries};
 pub use crate::transfer::preflight::check_push;
 pub use crate::transfer::push::{Pushed, push};

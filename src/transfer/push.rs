@@ -4,18 +4,14 @@
 //! blob moves once per repository. A base layer that the build never needed is not in the store; it
 //! is mounted where it can be, and passes through only where it cannot.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::File,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs::File, sync::Arc};
 
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
-use crate::oci::{Descriptor, Digest, Document, ImageIndex, Manifest, Reference};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::progress::{Event, Progress, Task, TaskId};
-use crate::registry::{Client, FileBody, MAX_MANIFEST, Offer, PutManifest, RegistryError, Session};
-use crate::store::Store;
+use crate::registry::{Client, FileBody, Offer, PutManifest, RegistryError, Session};
+use crate::store::{Contents, Store};
 use crate::transfer::stream::fetch_file;
 use crate::transfer::{PARALLEL, TransferError, report_warnings};
 
@@ -55,7 +51,7 @@ pub async fn push(
     let mut earlier: Vec<Reference> = Vec::new();
     for group in by_repository(targets) {
         let Some(target) = group.first() else { continue };
-        let contents = Contents::read(store, image, target)?;
+        let contents = contents(store, image, target)?;
         check_digests(image, &group)?;
         let name = format!("{}/{}", target.registry(), target.repository());
         let task = Task::start(progress, format!("push {name}"));
@@ -91,61 +87,16 @@ fn check_digests(image: &Descriptor, group: &[Reference]) -> Result<(), Transfer
     Err(TransferError::OtherDigest { reference, actual: image.digest })
 }
 
-/// What an image consists of.
-#[derive(Debug, Default)]
-struct Contents {
-    /// Each blob once.
-    blobs: Vec<Descriptor>,
-    /// Manifests and indexes, each after those that it names; the image itself is the last.
-    manifests: Vec<(Descriptor, Vec<u8>)>,
-}
-
-impl Contents {
-    fn read(store: &Store, image: &Descriptor, target: &Reference) -> Result<Self, TransferError> {
-        let mut contents = Self::default();
-        contents.add(store, image, target, 0)?;
-        let mut seen = BTreeSet::new();
-        contents.blobs.retain(|blob| !blob.media_type.is_foreign() && seen.insert(blob.digest));
-        Ok(contents)
-    }
-
-    fn add(
-        &mut self,
-        store: &Store,
-        descriptor: &Descriptor,
-        target: &Reference,
-        depth: usize,
-    ) -> Result<(), TransferError> {
-        if self.manifests.iter().any(|(known, _)| known.digest == descriptor.digest) {
-            return Ok(());
-        }
-        if depth > 3 {
-            return Err(TransferError::TooDeep(Box::new(target.clone())));
-        }
-        if !store.has(descriptor) {
-            let (reference, digest) = (Box::new(target.clone()), descriptor.digest);
-            return Err(TransferError::MissingContent { reference, digest });
-        }
-        let bytes = store.read(descriptor, MAX_MANIFEST).map_err(TransferError::Store)?;
-        let unusable =
-            |source| TransferError::Document { reference: Box::new(target.clone()), source };
-        if descriptor.media_type.is_index() {
-            let index: Document<ImageIndex> =
-                Document::parse(bytes.clone(), "image index").map_err(unusable)?;
-            for child in &index.value().manifests {
-                self.add(store, child, target, depth + 1)?;
-            }
-        } else if descriptor.media_type.is_manifest() {
-            let manifest: Document<Manifest> =
-                Document::parse(bytes.clone(), "image manifest").map_err(unusable)?;
-            let Manifest { layers, config, .. } = manifest.value();
-            self.blobs.extend(layers.iter().chain([config]).cloned());
-        } else {
-            return Err(TransferError::UnknownKind { reference: Box::new(target.clone()) });
-        }
-        self.manifests.push((descriptor.clone(), bytes));
-        Ok(())
-    }
+/// What the image consists of, without the layers that are not for registries (rule B055).
+fn contents(
+    store: &Store,
+    image: &Descriptor,
+    target: &Reference,
+) -> Result<Contents, TransferError> {
+    let contents = store.contents(image);
+    let mut contents = contents.map_err(|error| TransferError::contents(error, target))?;
+    contents.blobs.retain(|blob| !blob.media_type.is_foreign());
+    Ok(contents)
 }
 
 /// What became of one blob.
@@ -213,8 +164,20 @@ impl Job<'_> {
     }
 
     async fn push_blobs(&self, blobs: &[Descriptor]) -> Result<Vec<Fate>, TransferError> {
-        let pushes: Vec<_> = blobs.iter().map(|blob| Ok(self.push_blob(blob))).collect();
-        stream::iter(pushes).try_buffer_unordered(PARALLEL).try_collect().await
+        let pushes: Vec<_> = blobs.iter().map(|blob| self.push_blob(blob)).collect();
+        let mut pushes = stream::iter(pushes).buffer_unordered(PARALLEL);
+        let (mut fates, mut interrupted) = (Vec::new(), None);
+        while let Some(result) = pushes.next().await {
+            match result {
+                Ok(fate) => fates.push(fate),
+                // The others come to where they can be gone on with.
+                Err(error @ TransferError::Registry(RegistryError::Interrupted { .. })) => {
+                    interrupted = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        interrupted.map_or(Ok(fates), Err)
     }
 
     async fn push_blob(&self, blob: &Descriptor) -> Result<Fate, TransferError> {

@@ -16,7 +16,7 @@ use crate::progress::Task;
 use crate::registry::Client;
 use crate::store::{BlobWriter, Store, StoreError};
 use crate::transfer::TransferError;
-use crate::transfer::fetch::{Message, WAITING, receive};
+use crate::transfer::fetch::{Message, WAITING, receive, write_through};
 
 /// A blob that is read while it comes in, and kept nowhere.
 ///
@@ -42,8 +42,8 @@ pub fn stream_layer(
     let (client, reference, task) = (Arc::clone(client), reference.clone(), Arc::clone(task));
     let blob = layer.descriptor.clone();
     runtime.spawn(async move {
-        let stream = client.blob(&reference, &blob);
-        if let Err(error) = receive(stream, &blob, &task, sender.clone()).await {
+        let mut stream = client.blob(&reference, &blob);
+        if let Err(error) = receive(&mut stream, &task, sender.clone()).await {
             // Whoever read has gone, or will read this.
             let _ = sender.send(Message::Failed(Box::new(error))).await;
         }
@@ -76,14 +76,9 @@ pub(crate) async fn fetch_file(
     task: &Task,
 ) -> Result<File, TransferError> {
     let writer = store.writer_for(blob).map_err(TransferError::Store)?;
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let stream = client.blob(reference, blob).behind(0);
     let expected = blob.clone();
-    let written = tokio::task::spawn_blocking(move || write(writer, receiver, &expected));
-    let outcome = receive(client.blob(reference, blob), blob, task, sender).await;
-    // Waited for in any case, so that nothing is still being written when this returns.
-    let written = written.await.expect("writing a file does not panic");
-    outcome?;
-    written.map_err(TransferError::Store)
+    write_through(stream, task, move |receiver| write(writer, receiver, &expected)).await
 }
 
 fn write(

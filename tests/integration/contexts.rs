@@ -158,6 +158,12 @@ fn a141_a_repository_is_a_context_and_its_commit_is_recorded() {
     assert!(output.stderr.contains(&newer), "{output}");
     let (_, image) = build(&coracle, &["-f", "-", &url], "FROM scratch\nCOPY app/f /\n");
     assert_eq!(image.files()["f"].text(), "v2");
+    let all = format!("{url}#main");
+    let keep = "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1";
+    for (options, expected) in [(&[][..], false), (&[keep][..], true)] {
+        let (_, image) = build(&coracle, &[options, &[&all]].concat(), "");
+        assert_eq!(image.files().contains_key(".git/HEAD"), expected, "{options:?}");
+    }
     let output = coracle.run(&["build", &format!("{url}#nosuch")]);
     output.fails(3, &["repository does not contain ref nosuch"]);
 }

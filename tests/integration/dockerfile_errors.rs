@@ -58,6 +58,10 @@ fn an_unknown_flag_of_an_instruction_has_a_nearest_one() {
 #[test]
 fn an_unknown_option_has_a_nearest_one() {
     check("FROM busybox\n", &["--no-cahce"], 2, &["--no-cahce", "--no-cache"]);
+    // Those of other builders have an advice.
+    check("FROM busybox\n", &["--destination=x"], 2, &["--destination", "--tag NAME --push"]);
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    check("FROM busybox\n", &[platforms], 2, &["several platforms", "coracle index create"]);
 }
 
 #[test]

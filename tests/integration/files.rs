@@ -6,6 +6,7 @@ use crate::support::Registry;
 use crate::support::Scratch;
 use crate::support::base;
 use crate::support::coracle::Who;
+use crate::support::process::wait_until;
 use crate::support::requirement::require;
 
 fn build(context: &Scratch, options: &[&str]) -> Result<Image, String> {
@@ -27,6 +28,26 @@ fn dockerignore_keeps_files_out_and_lets_exceptions_in() {
     let names: Vec<&str> =
         image.top().iter().filter(|(_, f)| f.kind == '-').map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["app/.dockerignore", "app/a/open", "app/keep.log"]);
+}
+
+#[test]
+fn a146_an_excluded_directory_is_not_even_looked_into() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let context = Scratch::new();
+    context.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    context.write(".dockerignore", "private\n!open/x\nDockerfile\n.dockerignore\n");
+    context.write("private/key", "key");
+    context.write("open/x", "x");
+    let mode = |mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(context.join("private"), permissions).expect("it is ours");
+    };
+    mode(0o000);
+    let built = build(&context, &[]);
+    mode(0o700);
+    let image = require!(built);
+    assert_eq!(image.files().keys().collect::<Vec<_>>(), ["open", "open/x"]);
 }
 
 #[test]
@@ -115,6 +136,18 @@ fn a_step_sees_the_arguments_and_not_the_builders_environment() {
 }
 
 #[test]
+fn a057_what_the_target_does_not_need_is_not_even_asked_for() {
+    let context = Scratch::new();
+    context.write(
+        "Dockerfile",
+        "FROM 127.0.0.1:1/nowhere AS unneeded\nRUN exit 1\nFROM busybox AS target\nRUN true\n\
+         FROM unneeded\nCOPY --from=127.0.0.1:1/nothing / /\n",
+    );
+    let image = require!(build(&context, &["--target", "target"]));
+    assert!(image.files().contains_key("bin/busybox"));
+}
+
+#[test]
 fn stages_that_do_not_need_each_other_run_at_once() {
     // Each step waits until the other three have begun: one after the other, none would ever end.
     const MEET: &str = "RUN --mount=type=cache,id=meet,target=/meet touch /meet/$ME && \
@@ -124,12 +157,45 @@ fn stages_that_do_not_need_each_other_run_at_once() {
     let mut dockerfile: String = ["a", "b", "c", "d"].into_iter().map(stage).collect();
     dockerfile.push_str("FROM scratch\n");
     for name in ["a", "b", "c", "d"] {
-        dockerfile.push_str(&format!("COPY --from={name} /etc/passwd /{name}\n"));
+        dockerfile.extend(["COPY --from=", name, " /etc/passwd /", name, "\n"]);
     }
     context.write("Dockerfile", dockerfile);
     let image = require!(build(&context, &[]));
     let files = image.files();
     assert_eq!(files.keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_linked_copy_does_not_wait_for_the_steps_before_it() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let coracle = require!(Coracle::new());
+    let context = Scratch::new();
+    context.write("f", "f");
+    context.write(
+        "Dockerfile",
+        "FROM busybox\n\
+         RUN --mount=type=cache,target=/gate \
+             until test -e /gate/open; do sleep 0.1; done; echo run > /g\n\
+         COPY --link f /f\nRUN cat /f /g > /both\n",
+    );
+    let output = format!("type=oci,dest={}", coracle.home("built.tar").display());
+    let (mirror, place) = (registry.as_docker_hub(), context.path().display().to_string());
+    let options = ["build", "--registry-mirror", &mirror, "--progress", "plain", "-o", &output];
+    let mut build = coracle.start(&[&options[..], &[&place]].concat(), "build");
+    let is_copied = || {
+        let written = coracle.written("build");
+        let copy = written.lines().find_map(|line| line.strip_suffix(" [2/3] COPY f /f"));
+        copy.is_some_and(|number| written.contains(&format!("{number} done")))
+    };
+    wait_until("the file is copied while the first step runs", is_copied);
+    wait_until("the first step runs", || coracle.cache_mount().is_dir());
+    std::fs::write(coracle.cache_mount().join("open"), "").expect("root may do it");
+    assert!(build.wait().success(), "{}", coracle.written("build"));
+    let image = Image::from_oci_tar(&coracle.home("built.tar"));
+    assert_eq!(image.files()["both"].text(), "frun\n");
+    let has = |index: usize, name: &str| image.layers[index].contains_key(name);
+    assert!(has(2, "g") && has(3, "f") && has(4, "both"));
 }
 
 #[test]

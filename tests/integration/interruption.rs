@@ -11,18 +11,10 @@ use crate::support::Registry;
 use crate::support::Scratch;
 use crate::support::base;
 use crate::support::process::Process;
+use crate::support::process::wait_until;
 use crate::support::requirement::require;
 use crate::support::stand_in;
 use crate::support::stand_in::PackageServer;
-
-#[track_caller]
-fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !there() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[track_caller]
 fn wait_for_end(process: &mut Process) -> std::process::ExitStatus {

@@ -103,6 +103,40 @@ fn the_layers_are_the_same_in_all() {
     }
 }
 
+/// Overlayfs keeps no changes on another overlay, as a container's own root is one: then namespaces get
+/// a directory, too.
+#[test]
+fn the_layers_are_the_same_with_a_store_on_an_overlay() {
+    let bench = require!(Bench::new(("namespaces", Who::Root)));
+    let expected = bench.build(ALL_CHANGES, &[]).digest;
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(bench.coracle.home(name)).expect("home is writable");
+    }
+    let context = context(ALL_CHANGES);
+    let tar = bench.coracle.home("on-overlay.tar");
+    let script = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && \
+        exec \"$@\"";
+    let build = bench.coracle.prepare(&[
+        "--root",
+        &bench.coracle.home("merged/store").display().to_string(),
+        "build",
+        "--isolation=namespaces",
+        "--registry-mirror",
+        &bench.registry.as_docker_hub(),
+        "--output",
+        &format!("type=oci,dest={}", tar.display()),
+        &context.path().display().to_string(),
+    ]);
+    let mut command = bench.coracle.command(std::path::Path::new("unshare"));
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command.arg(build.get_program()).args(build.get_args());
+    crate::support::coracle::finish(&mut command, b"").ok();
+    assert_eq!(Image::from_oci_tar(&tar).digest, expected);
+    let made = std::fs::read_dir(bench.coracle.home("upper/store/snapshots")).expect("it was used");
+    assert_eq!(made.count(), 1);
+    bench.coracle.assert_nothing_left();
+}
+
 #[test]
 fn the_founding_example_is_the_same_in_all() {
     let registry = require!(Registry::open());
@@ -222,6 +256,19 @@ fn a_step_without_network_has_none() {
         let url = format!("http://{}/v2/", bench.registry.address());
         let step = format!("RUN --network=none ! wget -q -O /dev/null {url}");
         bench.build(&format!("FROM busybox\n{step}\nRUN wget -q -O /dev/null {url}\n"), &[]);
+    }
+}
+
+/// A shell starts the next command of a pipeline while the one before it ends, and hears of that by a
+/// signal: no call of it may fail for that reason.
+#[test]
+fn shells_start_pipelines_undisturbed() {
+    let step = "RUN i=0; while [ $i -lt 100 ]; do true | cat | true | cat; \
+        x=$(echo a | cat; true & echo b > /dev/null); i=$((i+1)); done; echo $i > /count";
+    for backend in BACKENDS {
+        let bench = require!(Bench::new(backend));
+        let image = bench.build(&format!("FROM busybox\n{step}\n"), &[]);
+        assert_eq!(image.top()["count"].text(), "100\n", "{backend:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use axum::http::Method;
+use axum::http::StatusCode;
 use serde_json::json;
 
 use crate::support::Coracle;
@@ -15,7 +16,9 @@ use crate::support::archive::LayerBuilder;
 use crate::support::base;
 use crate::support::coracle::Who;
 use crate::support::proxy::Fault;
+use crate::support::proxy::Seen;
 use crate::support::requirement::require;
+use crate::support::skopeo;
 
 /// A base of three layers: a large one with the system's directories, a link and another one, and
 /// one on top that has `/srv`.
@@ -35,11 +38,21 @@ fn push_base(registry: &Registry) {
     base::push(registry, "team/base", "latest", &layers, &json!({}));
 }
 
+/// The same base, with layers that have tables of contents, as skopeo makes them of it.
+fn push_chunked_base(registry: &Registry) -> Result<(), String> {
+    push_base(registry);
+    let name = |name: &str| format!("docker://{}/team/{name}:latest", registry.address());
+    let options = ["--dest-compress-format", "zstd:chunked"];
+    skopeo::copy(&name("base"), &name("chunked"), &options)
+}
+
 struct Bench {
     registry: Registry,
     proxy: Proxy,
     coracle: Coracle,
     context: Scratch,
+    /// The repository of the base.
+    base: &'static str,
 }
 
 impl Bench {
@@ -50,7 +63,7 @@ impl Bench {
         let context = Scratch::new();
         context.write("app/run", "run");
         context.write("app/lib/part", "part");
-        Ok(Self { registry, proxy, coracle: Coracle::run_by(who)?, context })
+        Ok(Self { registry, proxy, coracle: Coracle::run_by(who)?, context, base: "base" })
     }
 
     /// Builds with these lines after `FROM`, pushes to the base's registry, and gives the image and
@@ -58,7 +71,7 @@ impl Bench {
     #[track_caller]
     fn push(&self, lines: &str, options: &[&str]) -> (Image, usize) {
         let address = self.proxy.address();
-        self.context.write("Dockerfile", format!("FROM {address}/team/base\n{lines}\n"));
+        self.context.write("Dockerfile", format!("FROM {address}/team/{}\n{lines}\n", self.base));
         let name = format!("{address}/team/app:1");
         let directory = self.context.path().display().to_string();
         self.proxy.forget();
@@ -71,7 +84,8 @@ impl Bench {
 
     /// Whether this is the path of the base's config.
     fn is_config(&self, path: &str) -> bool {
-        let manifest = self.registry.client().manifest("team/base", "latest").expect("it is there");
+        let repository = format!("team/{}", self.base);
+        let manifest = self.registry.client().manifest(&repository, "latest").expect("it is there");
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("it is JSON");
         path.ends_with(manifest["config"]["digest"].as_str().expect("a config has a digest"))
     }
@@ -133,6 +147,60 @@ fn a_base_is_looked_into_from_the_top_and_no_deeper_than_needed() {
     assert_eq!(image.top()["opt"].summary(), "d 700 0:0");
     assert_eq!(image.top()["opt/run"].summary(), "- 644 1234:1235");
     assert!(bench.stored() < 100_000, "no blob of the base is in the store");
+}
+
+#[test]
+fn a_base_with_tables_of_contents_is_not_downloaded() {
+    let mut bench = require!(Bench::new(Who::Single));
+    require!(push_chunked_base(&bench.registry));
+    bench.base = "chunked";
+    let (image, layers) = bench.push("COPY app /app\nENTRYPOINT [\"/app/run\"]", &[]);
+    assert_eq!(image.top()["app"].summary(), "d 755 0:0");
+    // Each of the three was asked for its table and for nothing else.
+    assert_eq!(layers, 3, "{:#?}", bench.proxy.seen());
+    let seen = bench.proxy.seen();
+    let parts =
+        seen.iter().filter(|it| it.range.is_some() && it.status == StatusCode::PARTIAL_CONTENT);
+    assert_eq!(parts.count(), 3, "{seen:#?}");
+    assert!(bench.stored() < 100_000, "no blob of the base is in the store");
+    // What is there is known from the tables, mode and link; and they are asked for once.
+    let lines = "WORKDIR /opt\nCOPY app/run /opt\nADD app /lib";
+    let (image, layers) = bench.push(lines, &["--no-cache"]);
+    assert_eq!(layers, 0, "{:#?}", bench.proxy.seen());
+    let files = image.files();
+    assert_eq!(files["opt"].summary(), "d 700 0:0");
+    assert_eq!(image.top().keys().next_back().map(String::as_str), Some("usr/lib/run"));
+    // Contents are in no table: whoever asks for one has the layer that holds it come by.
+    let (image, layers) = bench.push("COPY --chown=builder app/run /opt/", &["--no-cache"]);
+    assert_eq!(layers, 1, "{:#?}", bench.proxy.seen());
+    assert_eq!(image.top()["opt/run"].summary(), "- 644 1234:1235");
+    let (_, layers) = bench.push("COPY --chown=builder app /opt/", &["--no-cache"]);
+    assert_eq!(layers, 0, "{:#?}", bench.proxy.seen());
+    let copy = format!("COPY --from={}/team/chunked /usr/lib/large /x/", bench.proxy.address());
+    let (image, _) = bench.push(&copy, &[]);
+    assert_eq!(image.files()["x/large"].text().len(), 4 << 20);
+}
+
+#[test]
+fn a_table_of_contents_that_cannot_be_had_is_done_without() {
+    let mut bench = require!(Bench::new(Who::Single));
+    require!(push_chunked_base(&bench.registry));
+    bench.base = "chunked";
+    let manifest = bench.registry.client().manifest("team/chunked", "latest").expect("there");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("it is JSON");
+    // What comes first is another table, or none at all.
+    let faults = [Fault::Corrupt, Fault::Status(416, None), Fault::Corrupt];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let digest = manifest["layers"][number]["digest"].as_str().expect("a digest");
+        bench.proxy.fail(1, Method::GET, digest, fault);
+    }
+    let (image, _) = bench.push("COPY app /app", &[]);
+    let seen = bench.proxy.seen();
+    let is_layer = |it: &&Seen| it.method == Method::GET && it.path.contains("/blobs/");
+    let whole = seen.iter().filter(is_layer).filter(|it| it.range.is_none());
+    assert_eq!(whole.count(), 1 + 3, "the config and all layers: {seen:#?}");
+    assert_eq!(image.top()["app"].summary(), "d 755 0:0");
+    assert_eq!(image.layers.len(), 4);
 }
 
 #[test]
@@ -226,7 +294,8 @@ fn only_commands_need_a_namespace() {
     run(&["images"]).ok();
     let context = bench.context.path().display().to_string();
     bench.context.write("Dockerfile", format!("FROM {address}/team/base\nRUN x\n"));
-    run(&["build", &context]).fails(4, &["cannot run the steps", "namespaces"]);
+    let namespaces = ["build", "--isolation", "namespaces", &context];
+    run(&namespaces).fails(4, &["cannot run the steps", "namespaces"]);
     // A stage that nobody needs does not count.
     let text =
         format!("FROM {address}/team/base\nRUN x\nFROM {address}/team/base\nCOPY app /app\n");

@@ -103,6 +103,39 @@ fn stored_credentials_open_private_bases_and_let_push() {
     }
 }
 
+/// Every other test looks for secrets in its log too, when its `Coracle` goes.
+#[test]
+fn b018_the_debug_log_tells_all_but_the_secrets() {
+    let tokens = tokens();
+    let registry = require!(Registry::start(&Auth::Token(&tokens)));
+    require!(base::push_busybox(&registry));
+    let coracle = require!(Coracle::new());
+    let address = registry.address();
+    let login = ["login", &address, "-u", "alice", "--password-stdin"];
+    coracle.run_with(&login, "the-password").ok();
+    let (name, other) = (format!("{address}/library/busybox"), format!("{address}/team/box:1"));
+    let shown = coracle.run(&["pull", "--debug", "--progress=quiet", &name]).ok();
+    assert!(shown.stderr.contains(&format!("HEAD http://{address}/v2/library/busybox/manifests")));
+    coracle.run(&["tag", &name, &other]).ok();
+    coracle.run(&["push", &other]).ok();
+    let log = coracle.debug_log() + &shown.stderr;
+    for told in [
+        "401 in",
+        "credentials for",
+        "config.json",
+        "token for `repository:team/box:pull,push`",
+        "POST http://",
+        "PUT http://",
+        "?…",
+        "peak memory",
+    ] {
+        assert!(log.contains(told), "no {told:?} in:\n{log}");
+    }
+    for secret in ["the-password", "YWxpY2U6", "eyJ", "_state", "mount=", "scope="] {
+        assert!(!log.contains(secret), "{secret:?} in:\n{log}");
+    }
+}
+
 /// The files below `directory` that have these bytes in them.
 fn files_with(directory: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();

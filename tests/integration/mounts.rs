@@ -12,6 +12,7 @@ use crate::support::Scratch;
 use crate::support::base;
 use crate::support::coracle::Who;
 use crate::support::process::Process;
+use crate::support::process::wait_until;
 use crate::support::requirement;
 use crate::support::requirement::require;
 
@@ -44,14 +45,6 @@ fn find_in_image(text: &str, image: &Image) -> Vec<String> {
     let documents = format!("{}{}", image.manifest, image.config);
     found.extend(contains(documents.as_bytes()).then(|| "config".to_owned()));
     found
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn check_secrets(who: Who) {
@@ -111,11 +104,7 @@ fn check_secrets(who: Who) {
     let scratch = coracle.home("..");
     let search = || (find(FILE, &scratch), find(VARIABLE, &scratch));
     assert_eq!(search(), (String::new(), String::new()));
-    let mut find_caches = Command::new("find");
-    find_caches.arg(coracle.store().join("mounts")).args(["-name", "data"]);
-    let gate = find_caches.output().expect("find runs").stdout;
-    let gate = String::from_utf8_lossy(&gate).trim().to_owned();
-    std::fs::write(Path::new(&gate).join("go"), "").expect("root may do it");
+    std::fs::write(coracle.cache_mount().join("go"), "").expect("root may do it");
     assert!(build.wait().success(), "{}", coracle.written("build"));
     assert_eq!(search(), (String::new(), String::new()));
     // What is there is found.

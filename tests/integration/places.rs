@@ -104,8 +104,8 @@ fn doctor_where_no_namespaces_are_allowed() {
 
 /// The lines that a report gives for having the rung `name`, to be typed or written `at` some place.
 fn advice(report: &Value, name: &str, at: &str) -> Vec<String> {
-    let rungs = report["better"].as_array().expect("a list").iter();
-    let rung = rungs.filter(|rung| rung["name"] == name).next_back();
+    let mut rungs = report["better"].as_array().expect("a list").iter();
+    let rung = rungs.rfind(|rung| rung["name"] == name);
     let lack = &rung.unwrap_or_else(|| panic!("no {name} in {report:#}"))["lacks"][0];
     let mut remedies = lack["remedies"].as_array().expect("a list").iter();
     let remedy = remedies.find(|it| it["at"] == at);

@@ -122,6 +122,23 @@ fn a_slow_answer_is_waited_for() {
 }
 
 #[test]
+fn the_time_limit_ends_what_would_be_waited_for() {
+    let bench = require!(Bench::new());
+    let name = format!("{}/library/busybox:latest", bench.proxy.address());
+    bench.proxy.fail(100, Method::GET, "/blobs/", Fault::Hang);
+    let begun = Instant::now();
+    let pull = ["pull", "--registry-timeout", "2s", &name];
+    bench.coracle.run(&pull).fails(3, &[&bench.proxy.address(), "2 seconds", "registry-timeout"]);
+    let took = begun.elapsed();
+    assert!((2..10).contains(&took.as_secs()), "it took {took:?}");
+    // A longer pause than there is time for is not begun.
+    bench.proxy.fail(100, Method::HEAD, "/manifests/", Fault::Status(503, Some(30)));
+    bench.coracle.run(&["pull", "--registry-timeout=20s", &name]).fails(3, &["20 seconds"]);
+    assert!(begun.elapsed() < took + Duration::from_secs(10), "it waited");
+    bench.coracle.run(&["pull", "--registry-timeout=20", &name]).fails(2, &["90s"]);
+}
+
+#[test]
 fn an_interrupted_upload_is_begun_again() {
     let bench = require!(Bench::new());
     let name = format!("{}/team/app:1", bench.proxy.address());

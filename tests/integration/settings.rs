@@ -1,5 +1,5 @@
 //! What the command line says about all steps: `--ulimit`, `--shm-size`, `--add-host`, `--allow`,
-//! `--no-cache-filter`, `--build-arg-file`.
+//! `--no-cache-filter`, `--build-arg-file`, and the build arguments that are for the builder.
 
 use crate::support::Coracle;
 use crate::support::Registry;
@@ -149,4 +149,52 @@ fn arguments_can_stand_in_a_file() {
     let options = ["--build-arg-file", &file, "--build-arg", "B=line"];
     let image = coracle.build(context.path(), &registry.as_docker_hub(), &options);
     assert_eq!(image.files()["args"].text(), "file line\n");
+}
+
+#[test]
+fn some_arguments_are_for_the_builder() {
+    let registry = require!(registry());
+    let coracle = require!(Coracle::new());
+    let mirror = registry.as_docker_hub();
+    let context = context(
+        "FROM busybox\n\
+         RUN --mount=type=cache,target=/cache hostname > /name; grep -o 'localhost .*' /etc/hosts \
+             | head -n 1 >> /name; ls /cache >> /name; touch /cache/used\n",
+    );
+    let name = |options: &[&str]| {
+        let image = coracle.build(context.path(), &mirror, options);
+        image.files()["name"].text()
+    };
+    let (host, space) = ("BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_CACHE_MOUNT_NS");
+    assert_eq!(name(&[]), "buildkitsandbox\nlocalhost buildkitsandbox\n");
+    let own = format!("--build-arg={host}=own");
+    assert_eq!(name(&[&own]), "own\nlocalhost own\nused\n");
+    let spaced = format!("--build-arg={space}=team");
+    assert_eq!(name(&[&own, &spaced]), "own\nlocalhost own\n");
+    let place = context.path().display().to_string();
+    let build = |argument: &str| {
+        let options = ["build", "--registry-mirror", &mirror, "--build-arg", argument, &place];
+        coracle.run(&options)
+    };
+    build("BUILDKIT_SYNTAX=docker/dockerfile:1.7-labs").ok();
+    let words = ["BUILDKIT_SYNTAX=example.org/x", "unsupported frontend", "leave the argument out"];
+    build("BUILDKIT_SYNTAX=example.org/x").fails(2, &words);
+}
+
+#[test]
+fn an_argument_that_no_arg_takes_is_a_warning() {
+    let registry = require!(registry());
+    let coracle = require!(Coracle::new());
+    let context = context("FROM busybox AS other\nARG VERSION=1\nFROM scratch\n");
+    let (mirror, place) = (registry.as_docker_hub(), context.path().display().to_string());
+    let warnings = |argument: &str| {
+        let options = ["build", "--registry-mirror", &mirror, "--build-arg", argument, &place];
+        let output = coracle.run(&options).ok();
+        output.stderr.lines().filter(|it| it.contains("--build-arg")).collect::<Vec<_>>().join("")
+    };
+    assert_eq!(warnings("VERSION=2"), "");
+    assert_eq!(warnings("https_proxy=http://192.0.2.1"), "");
+    let expected = "no ARG of that name (did you mean VERSION?)";
+    assert!(warnings("VERSOIN=2").ends_with(expected), "{}", warnings("VERSOIN=2"));
+    assert!(warnings("BUILDKIT_INLINE_CACHE=1").ends_with("no ARG of that name"));
 }

@@ -5,7 +5,6 @@ use std::error::Error;
 use crate::cli::diagnostic::Failure;
 use crate::cli::session::Session;
 use crate::cli::session::block_on;
-use crate::cli::session::new_cancel;
 use crate::oci::Reference;
 use crate::registry::RegistryError;
 
@@ -60,7 +59,7 @@ pub(super) fn examine(
     reference: &Reference,
 ) -> Result<RegistryReport, Failure> {
     let client = session.client()?;
-    let checks = block_on(&new_cancel()?, async {
+    let checks = block_on(&session.cancel, async {
         let mut checks = Vec::new();
         match client.check_reach(reference).await {
             Ok(()) => checks.push(Check::well("reachable", "it answers")),

@@ -80,7 +80,7 @@ impl Contents {
 }
 
 /// The index is of another blob than this one: somebody has changed the store.
-fn changed(entry: &Entry) -> io::Error {
+pub(super) fn changed(entry: &Entry) -> io::Error {
     let text = format!("the layer does not have `{}` where its index says", entry.path);
     io::Error::new(io::ErrorKind::InvalidData, text)
 }

@@ -1,13 +1,14 @@
 //! The index of a layer: everything that its archive says of files but what is in them.
 //!
-//! [`LayerIndex`] is made in one pass over the compressed blob, unpacks nothing, and is small enough
-//! to be kept for good. [`LayerStack`] reads a stack of layers through their indexes as one tree
+//! [`LayerIndex`] is made in one pass over the compressed blob, or out of the table of contents that
+//! some layers have (`chunked`). It unpacks nothing, and is small enough to be kept for good. [`LayerStack`] reads a stack of layers through their indexes as one tree
 //! (`stack`): for each layer it works out in memory what unpacking would have left (`apply`), and it
 //! goes back to the blob only for the content of a file (`content`).
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
 mod apply;
+mod chunked;
 mod codec;
 mod content;
 mod stack;
@@ -21,6 +22,7 @@ use crate::layer::decompress::ReadAhead;
 use crate::layer::{Entry, Kind, LayerError, LayerReader, Names};
 use crate::oci::DiffId;
 
+pub use chunked::TableOfContents;
 pub use stack::{LayerSource, LayerStack};
 
 /// The most memory that the names and attributes of one layer may take. Real layers of a million
@@ -29,6 +31,9 @@ const LIMIT: usize = 1 << 30;
 
 /// About what an entry takes beside its names.
 const ENTRY_SIZE: usize = 256;
+
+/// The place of members of which only a table of contents is known ([`chunked`]).
+const NOWHERE: u64 = u64::MAX;
 
 /// Files of at most this size are kept in the index if a build is likely to ask for their content.
 const KEPT_SIZE: u64 = 64 << 10;
@@ -46,7 +51,7 @@ pub struct LayerIndex {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Member {
     entry: Entry,
-    /// Where in the uncompressed archive it begins, with all its headers.
+    /// Where in the uncompressed archive it begins, with all its headers; or [`NOWHERE`].
     start: u64,
     /// What is in it, if it is a small file that is likely to be asked for.
     content: Option<Arc<[u8]>>,
@@ -79,6 +84,11 @@ impl LayerIndex {
             return Err(LayerError::WrongDiffId { expected, actual });
         }
         Ok(Self { members })
+    }
+
+    /// Whether it says where the contents of files are. What comes from a table of contents does not.
+    pub fn has_places(&self) -> bool {
+        self.members.iter().all(|member| member.start != NOWHERE)
     }
 
     /// The index as a file. [`decode`](Self::decode) reads it.
@@ -174,6 +184,10 @@ mod tests {
         fn index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>> {
             let bytes = io::Cursor::new(self.get(layer, "i"));
             LayerIndex::read(bytes, layer.diff_id).map(Arc::new).map_err(io::Error::other)
+        }
+
+        fn complete_index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>> {
+            self.index(layer)
         }
 
         fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {

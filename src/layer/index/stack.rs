@@ -13,8 +13,9 @@ use std::{
 };
 
 use crate::layer::index::apply::{AppliedLayer, Content, Found, Says};
-use crate::layer::index::content::Contents;
-use crate::layer::{Kind, LayerError, LayerIndex, Node, Tree, TreeError};
+use crate::layer::index::content::{Contents, changed};
+use crate::layer::index::{Member, NOWHERE};
+use crate::layer::{Entry, Kind, LayerError, LayerIndex, Node, Tree, TreeError};
 use crate::oci::{ImagePath, Layer};
 
 /// Where indexes and blobs come from.
@@ -25,6 +26,13 @@ pub trait LayerSource: Send + Sync {
     ///
     /// Whatever keeps it from being read.
     fn index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>>;
+
+    /// The same, if the other one does not say where contents are ([`LayerIndex::has_places`]).
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from being made.
+    fn complete_index(&self, layer: &Layer) -> io::Result<Arc<LayerIndex>>;
 
     /// The blob of `layer`, compressed as it is, and verified.
     ///
@@ -99,6 +107,30 @@ impl LayerStack {
     }
 }
 
+impl Stacked {
+    /// The content of the member `number` of `index`.
+    fn open(
+        &self,
+        index: &LayerIndex,
+        number: usize,
+        source: &dyn LayerSource,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        let complete;
+        let mut member = &index.members[number];
+        if member.start == NOWHERE {
+            complete = source.complete_index(&self.layer)?;
+            let Entry { path, kind, .. } = &member.entry;
+            let is_same = |it: &&Member| it.entry.path == *path && it.entry.kind == *kind;
+            member =
+                complete.members.iter().rfind(is_same).ok_or_else(|| changed(&member.entry))?;
+        }
+        match &member.content {
+            Some(kept) => Ok(Box::new(Cursor::new(Arc::clone(kept)))),
+            None => self.contents.open(&self.layer, source, &member.entry, member.start),
+        }
+    }
+}
+
 impl Lowest<'_> {
     fn below(self, number: usize) -> Self {
         Self { count: number, ..self }
@@ -154,13 +186,8 @@ impl Lowest<'_> {
             Content::Member(member) => *member,
         };
         let Known { index, .. } = self.known(number, path)?;
-        let member = &index.members[member];
-        if let Some(kept) = &member.content {
-            return Ok(Box::new(Cursor::new(Arc::clone(kept))));
-        }
         let stacked = &self.stack.layers[number];
-        let source = &*self.stack.source;
-        let opened = stacked.contents.open(&stacked.layer, source, &member.entry, member.start);
+        let opened = stacked.open(&index, member, &*self.stack.source);
         opened.map_err(|source| TreeError::Read { path: path.clone(), source })
     }
 }

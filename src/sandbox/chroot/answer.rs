@@ -83,9 +83,9 @@ impl Question<'_> {
                 self.write(argument(descriptor), argument(length))
             }
             Call::WriteParts => self.write(argument(0), self.length_of_parts()),
+            Call::WhenChildEnds => Ok(self.let_calls_restart(argument(1))),
             Call::Fork if self.inside.census.admits() => Ok(NOT_OURS),
             Call::Fork => Err(Errno::AGAIN),
-            Call::SignalAction => Ok(self.restart_calls(argument(1))),
             Call::HostName => {
                 self.caller().write(argument(0), &wire::uname(&self.inside.hostname))?;
                 Ok(Reply::Tell(Answer::Value(0)))
@@ -98,29 +98,6 @@ impl Question<'_> {
                 _ => Err(Errno::PERM),
             },
         }
-    }
-
-    /// Adds "restart interrupted calls" to what is to happen on a signal, in the caller's memory.
-    ///
-    /// A call that waits here to be noticed is interrupted by a signal, where the kernel would just
-    /// carry it out: shells fork while their children end, and take "interrupted" for a failure.
-    fn restart_calls(&self, action: u64) -> Reply {
-        const RESTART: u64 = libc::SA_RESTART as u64;
-        // The handler, and then the flags; a null pointer only asks what is in force.
-        let mut words = [0; 16];
-        if action != 0 && self.caller().read(action, &mut words) == Ok(words.len()) {
-            let [handler, flags] = [0, 8].map(|at| {
-                let word = words[at..at + 8].try_into().expect("eight bytes are eight bytes");
-                u64::from_ne_bytes(word)
-            });
-            // Default and "ignore" interrupt nothing.
-            if handler > 1 && flags & RESTART == 0 {
-                let flags = (flags | RESTART).to_ne_bytes();
-                // Memory that is not to be written to is a program's own affair.
-                let _ = self.caller().write(action + 8, &flags);
-            }
-        }
-        NOT_OURS
     }
 
     fn caller(&self) -> Caller {
@@ -278,6 +255,27 @@ impl Question<'_> {
         let read = self.caller().read(address, &mut parts[..wanted]).unwrap_or(0);
         let length = |part: &[u8]| part[8..].try_into().map_or(0, u64::from_ne_bytes);
         parts[..read].chunks_exact(16).map(length).fold(0, u64::saturating_add)
+    }
+
+    /// A call that waits for the supervisor to take it up can be interrupted by a signal, and fails then
+    /// with an error that programs do not expect of it: a shell cannot start the second command of a
+    /// pipeline, as the first has just ended. With this flag the kernel makes the call again by itself.
+    /// It is the signal of ended children that comes at any time; other signals are rare.
+    fn let_calls_restart(&self, address: u64) -> Reply {
+        /// `SA_RESTART`
+        const RESTART: u64 = 0x1000_0000;
+        // The handler and the flags, of the kernel's struct: what the C library made for the call.
+        let mut action = [0; 16];
+        if address != 0 && self.caller().read(address, &mut action) == Ok(action.len()) {
+            let [handler, flags] =
+                [0, 8].map(|at| action[at..at + 8].try_into().map_or(0, u64::from_ne_bytes));
+            // Neither the default nor to ignore it.
+            if handler > 1 && flags & RESTART == 0 {
+                // Where it cannot be written, nothing is lost but patience.
+                let _ = self.caller().write(address + 8, &(flags | RESTART).to_ne_bytes());
+            }
+        }
+        NOT_OURS
     }
 
     /// Whether something may be done to a process: it must be one of the step's own.

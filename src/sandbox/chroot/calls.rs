@@ -63,10 +63,10 @@ pub(super) enum Call {
     },
     /// The same, in as many parts as the third argument says, which the second points to.
     WriteParts,
+    /// It says what happens when a child ends, in a struct that the second argument points to.
+    WhenChildEnds,
     /// It makes a thread or process.
     Fork,
-    /// It says what is to happen when a child has ended.
-    SignalAction,
     HostName,
     /// It does something to the process whose number is this argument.
     ToProcess(usize),
@@ -241,10 +241,10 @@ pub(super) fn verdicts(asked: &Asked) -> Vec<(u32, Verdict)> {
     for (name, call) in all(asked) {
         set(name, verdict(call, asked.has(Topic::Relative)));
     }
+    set("rt_sigaction", Verdict::AskIf(libc::SIGCHLD.cast_unsigned()));
     set("vfork", Verdict::Ask);
     set("fork", Verdict::Ask);
     set("uname", Verdict::Ask);
-    set("rt_sigaction", Verdict::AskIf(libc::SIGCHLD.cast_unsigned()));
     verdicts.push((syscalls::special::CLONE, Verdict::AskClone));
     if asked.has(Topic::Sockets) {
         verdicts.push((syscalls::special::SOCKET, Verdict::UnixSocket));
@@ -304,7 +304,7 @@ pub(super) fn find(number: u32) -> Option<Call> {
         return Some(Call::Fork);
     }
     if is_it("rt_sigaction") {
-        return Some(Call::SignalAction);
+        return Some(Call::WhenChildEnds);
     }
     if is_it("uname") {
         return Some(Call::HostName);

@@ -365,12 +365,12 @@ impl Proc {
         }
     }
 
-    /// Those of the common files that this kernel has.
+    /// What is in a directory of files that are the same for everybody, as far as this kernel has them.
     fn common_in(&self, directory: &[u8]) -> Listing {
         let more = ["sys/kernel/hostname"];
-        let is_there = |path: &&&str| statat(&self.host, **path, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        let below = COMMON.iter().chain(&more).filter(is_there).filter_map(|path| {
+        let below = COMMON.iter().chain(&more).filter_map(|path| {
             let rest = path.as_bytes().strip_prefix(directory)?;
+            statat(&self.host, *path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             Some(match rest.iter().position(|byte| *byte == b'/') {
                 Some(end) => (rest[..end].to_vec(), Item::Directory),
                 None => (rest.to_vec(), Item::File),

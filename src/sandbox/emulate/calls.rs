@@ -42,8 +42,6 @@ pub(super) enum How {
     Owner,
     /// `ioctl`, by its command.
     Terminal,
-    /// `rt_sigaction`, by its signal.
-    SignalAction,
     /// `personality`, by its argument.
     Personality,
 }
@@ -63,6 +61,18 @@ pub(super) struct Group {
 pub(super) fn how(number: u32) -> How {
     let has = |group: &&Group| group.calls.iter().any(|(_, other)| *other == number);
     TABLE.iter().find(has).map_or(How::Missing, |group| group.how)
+}
+
+/// Whether a call may wait for the supervisor which would never wait in the kernel. (`connect` would:
+/// a signal may interrupt it.)
+pub(super) fn waits_only_here(number: u32) -> bool {
+    use How::{Ask, AskUnlessOwn, AskUnlessScoped, Options, Process, Socket, SocketPair};
+
+    let asks = matches!(
+        how(number),
+        Ask | AskUnlessScoped | AskUnlessOwn | Options | Process | Socket | SocketPair
+    );
+    asks && i64::from(number) != libc::SYS_connect
 }
 
 /// All calls that there were when this was written.
@@ -89,7 +99,8 @@ pub(super) const TABLE: &[Group] = &[
         how: How::Ask,
         why: "a file whose owner, mode or attributes are recorded",
         calls: &[
-            ("fstat", 5), ("fchmod", 91), ("fchown", 93), ("fsetxattr", 190), ("fgetxattr", 193),
+            ("fstat", 5), ("fstatfs", 138), ("fchmod", 91), ("fchown", 93), ("fsetxattr", 190),
+            ("fgetxattr", 193),
             ("flistxattr", 196), ("fremovexattr", 199), ("fchdir", 81),
         ],
     },
@@ -298,17 +309,12 @@ pub(super) const TABLE: &[Group] = &[
         ],
     },
     Group {
-        how: How::SignalAction,
-        why: "a call that waits for its answer must not be interrupted by the end of a child",
-        calls: &[("rt_sigaction", 13)],
-    },
-    Group {
         how: How::Native,
         why: "signals and time, of the caller itself",
         calls: &[
             ("alarm", 37), ("clock_getres", 229), ("clock_gettime", 228), ("clock_nanosleep", 230),
             ("getitimer", 36), ("gettimeofday", 96), ("nanosleep", 35), ("pause", 34),
-            ("rt_sigpending", 127), ("rt_sigprocmask", 14),
+            ("rt_sigaction", 13), ("rt_sigpending", 127), ("rt_sigprocmask", 14),
             ("rt_sigreturn", 15), ("rt_sigsuspend", 130), ("rt_sigtimedwait", 128),
             ("setitimer", 38), ("sigaltstack", 131), ("time", 201), ("timer_create", 222),
             ("timer_delete", 226), ("timer_getoverrun", 225), ("timer_gettime", 224),
@@ -337,7 +343,7 @@ pub(super) const TABLE: &[Group] = &[
             ("epoll_create", 213), ("epoll_create1", 291), ("epoll_ctl", 233),
             ("epoll_ctl_old", 214), ("epoll_pwait", 281), ("epoll_pwait2", 441),
             ("epoll_wait", 232), ("epoll_wait_old", 215), ("eventfd", 284), ("eventfd2", 290),
-            ("fadvise64", 221), ("fallocate", 285), ("flock", 73), ("fstatfs", 138),
+            ("fadvise64", 221), ("fallocate", 285), ("flock", 73),
             ("ftruncate", 77), ("getdents", 78), ("getdents64", 217), ("inotify_init", 253),
             ("inotify_init1", 294), ("inotify_rm_watch", 255), ("io_cancel", 210),
             ("io_destroy", 207), ("io_getevents", 208), ("io_pgetevents", 333), ("io_setup", 206),
@@ -439,8 +445,8 @@ mod tests {
         for (name, how) in by_number().into_values() {
             let words =
                 ["open", "stat", "chown", "chmod", "link", "dir", "xattr", "mknod", "mount"];
-            // `fstatfs` and these take descriptors that the step has.
-            let harmless = ["fstatfs", "getdents", "getdents64", "cachestat"].contains(&name);
+            // These take descriptors that the step has.
+            let harmless = ["getdents", "getdents64"].contains(&name);
             if words.iter().any(|word| name.contains(word)) && !harmless && !name.starts_with("mq_")
             {
                 assert_ne!(how, How::Native, "{name}");

@@ -166,7 +166,6 @@ fn decide(how: How, Surroundings { scoped, network }: Surroundings) -> Vec<Instr
             }
             by_value(1, &values, ALLOW)
         }
-        How::SignalAction => by_value(0, &[(libc::SIGCHLD.cast_unsigned(), ASK)], ALLOW),
         How::Personality => by_value(0, &PERSONALITIES.map(|value| (value, ALLOW)), EPERM),
     }
 }

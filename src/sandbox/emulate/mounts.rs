@@ -28,6 +28,8 @@ pub(super) struct Mount {
     pub(super) place: Vec<u8>,
     pub(super) shown: Shown,
     pub(super) writable: bool,
+    /// How large a temporary file system claims to be; 0 is unlimited.
+    pub(super) temporary: Option<u64>,
     /// Where it really is.
     host: Vec<u8>,
 }
@@ -60,8 +62,13 @@ impl Mounts {
     pub(super) fn new(tree: OwnedFd) -> io::Result<Self> {
         let host = host_path(tree.as_fd())?;
         let top = inode(&fstat(&tree)?);
-        let mount =
-            Mount { place: Vec::new(), shown: Shown::Directory(tree), writable: true, host };
+        let mount = Mount {
+            place: Vec::new(),
+            shown: Shown::Directory(tree),
+            writable: true,
+            temporary: None,
+            host,
+        };
         Ok(Self {
             all: vec![mount],
             top,
@@ -93,8 +100,15 @@ impl Mounts {
         self.covered.insert(inode(beneath.0));
         self.hides |= beneath.1;
         self.around.extend(around);
-        self.all.push(Mount { place, shown, writable, host });
+        self.all.push(Mount { place, shown, writable, temporary: None, host });
         Ok(())
+    }
+
+    /// Makes what was added last claim to be a temporary file system.
+    pub(super) fn claim_temporary(&mut self, size: u64) {
+        if let Some(mount) = self.all.last_mut() {
+            mount.temporary = Some(size);
+        }
     }
 
     /// The tree.

@@ -68,7 +68,8 @@ fn find(call: &Call<'_>) -> Answered {
         }
         libc::SYS_readlink => stat::readlink(call, HERE, 0),
         libc::SYS_readlinkat => stat::readlink(call, call.int(0), 1),
-        libc::SYS_statfs => stat::statfs(call),
+        libc::SYS_statfs => stat::statfs(call, false),
+        libc::SYS_fstatfs => stat::statfs(call, true),
         libc::SYS_chdir => directory::chdir(call),
         libc::SYS_fchdir => directory::fchdir(call),
         libc::SYS_getcwd => directory::getcwd(call),
@@ -200,7 +201,6 @@ fn find_other(call: &Call<'_>) -> Answered {
         libc::SYS_getsockname => sockets::name_of(call, false),
         libc::SYS_getpeername => sockets::name_of(call, true),
         libc::SYS_getsockopt => sockets::peer_credentials(call),
-        libc::SYS_rt_sigaction => Ok(others::signal_action(call)),
         libc::SYS_kill => others::kill(call),
         libc::SYS_tkill
         | libc::SYS_tgkill

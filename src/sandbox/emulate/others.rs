@@ -37,23 +37,6 @@ pub(super) fn signal(call: &Call<'_>, index: usize) -> Answered {
     if may_signal(call, &process) { Ok(Reply::Continue) } else { Err(Errno::PERM) }
 }
 
-/// `rt_sigaction(SIGCHLD, action, …)`: gets the flag "restart interrupted calls".
-///
-/// A call that waits here to be noticed is interrupted by a signal, where the kernel would just
-/// carry it out: shells open files while their children end, and take "interrupted" for a failure.
-pub(super) fn signal_action(call: &Call<'_>) -> Reply {
-    const RESTART: u64 = libc::SA_RESTART as u64;
-    let action = call.word(1);
-    // A null pointer only asks what is in force; what cannot be read, the kernel will refuse.
-    let Ok([handler, flags]) = call.numbers::<2>(action) else { return Reply::Continue };
-    // Default and "ignore" interrupt nothing.
-    if handler > 1 && flags & RESTART == 0 {
-        // Memory that is not to be written to is a program's own affair.
-        let _ = call.write(action + 8, &(flags | RESTART).to_ne_bytes());
-    }
-    Reply::Continue
-}
-
 /// A call that may go on if the argument `index` is a process or thread of the step's.
 pub(super) fn known(call: &Call<'_>, index: usize) -> Answered {
     process(call, index).map(|_| Reply::Continue)

@@ -102,7 +102,7 @@ fn build(
     records.load(&root, &tree.records).to("read the owners of links")?;
     let surroundings = Surroundings::new(root, &records, &scratch);
     let mut surroundings = surroundings.to("open the root file system")?;
-    let shown = surroundings.add_kernel().and_then(|devices| {
+    let shown = surroundings.add_kernel(spec.shm_size).and_then(|devices| {
         surroundings.add_all(spec)?;
         Ok(devices)
     });

@@ -23,6 +23,8 @@ use crate::sandbox::{Bind, MemoryFile, Spec};
 use crate::sys::beneath;
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+/// What `/dev` claims to have room for.
+const DEV_SIZE: u64 = 64 << 20;
 const MASKED_IN_SYS: [&str; 2] = ["/sys/devices/virtual/powercap", "/sys/firmware"];
 
 /// A directory, and what was made in it only to be covered.
@@ -50,7 +52,7 @@ struct Point {
 /// Something to show, and where.
 enum Wanted<'a> {
     Bind(&'a Bind),
-    Temporary(&'a Path),
+    Temporary(&'a Path, u64),
     Memory(&'a MemoryFile),
 }
 
@@ -58,7 +60,7 @@ impl Wanted<'_> {
     fn target(&self) -> &Path {
         match self {
             Self::Bind(bind) => &bind.target,
-            Self::Temporary(target) => target,
+            Self::Temporary(target, _) => target,
             Self::Memory(file) => &file.target,
         }
     }
@@ -76,7 +78,7 @@ impl<'a> Surroundings<'a> {
     }
 
     /// Shows `/proc`, `/sys` and `/dev`.
-    pub(super) fn add_kernel(&mut self) -> Result<Devices, Failure> {
+    pub(super) fn add_kernel(&mut self, shm_size: u64) -> Result<Devices, Failure> {
         self.add(Path::new("/proc"), Shown::Processes, true).to("show `/proc`")?;
         if let Ok(sys) = openat(CWD, "/sys", PATH | OFlags::DIRECTORY, Mode::empty()) {
             // Its own modes are its protection.
@@ -90,6 +92,10 @@ impl<'a> Surroundings<'a> {
         let dev = self.scratch.directory("dev", 0o755).to("make `/dev`")?;
         let devices = devices::fill(&dev, self.records).to("make the devices")?;
         self.add(Path::new("/dev"), Shown::Directory(dev), true).to("show `/dev`")?;
+        self.mounts.claim_temporary(DEV_SIZE);
+        let shared = self.scratch.directory("shm", 0o1777).to("make `/dev/shm`")?;
+        self.add(Path::new("/dev/shm"), Shown::Directory(shared), true).to("show `/dev/shm`")?;
+        self.mounts.claim_temporary(shm_size);
         Ok(devices)
     }
 
@@ -103,7 +109,7 @@ impl<'a> Surroundings<'a> {
         let mut wanted: Vec<Wanted<'_>> = spec
             .tmpfs
             .iter()
-            .map(|(target, _)| Wanted::Temporary(target))
+            .map(|(target, size)| Wanted::Temporary(target, *size))
             .chain(spec.binds.iter().map(Wanted::Bind))
             .chain(spec.memory_files.iter().map(Wanted::Memory))
             .collect();
@@ -117,13 +123,16 @@ impl<'a> Surroundings<'a> {
                         source.to(format!("show the host's `{}`", bind.source.display()))?;
                     (shown(source).to(action())?, bind.writable)
                 }
-                Wanted::Temporary(_) => {
+                Wanted::Temporary(..) => {
                     let made = self.scratch.directory("tmpfs", 0o1777).to(action())?;
                     (Shown::Directory(made), true)
                 }
                 Wanted::Memory(file) => (self.memory(file).to(action())?, false),
             };
             self.add(wanted.target(), shown, writable).to(action())?;
+            if let Wanted::Temporary(_, size) = wanted {
+                self.mounts.claim_temporary(size);
+            }
         }
         Ok(())
     }

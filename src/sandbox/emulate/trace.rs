@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox::emulate::call::{Call, HERE};
+use crate::sandbox::emulate::calls;
 use crate::sandbox::emulate::exec::stack::{Block, ON_STACK, introduce};
 use crate::sandbox::emulate::exec::{self, Prepared};
 use crate::sandbox::emulate::process::Process;
@@ -26,6 +27,9 @@ const CLONE: u64 = libc::SYS_clone.cast_unsigned();
 const MMAP: u64 = libc::SYS_mmap.cast_unsigned();
 const CLONE_THREAD: u64 = 0x1_0000;
 const READ_WRITE: u64 = 3;
+/// The kernel's `-ERESTARTSYS` and `-ERESTARTNOINTR`, which no program sees.
+const RESTART_IF_WANTED: u64 = (-512_i64).cast_unsigned();
+const RESTART_ALWAYS: u64 = (-513_i64).cast_unsigned();
 const PRIVATE_ANONYMOUS: u64 = 0x22;
 
 /// What the tracer has begun with a thread.
@@ -79,7 +83,10 @@ impl<'w> Tracer<'w> {
             }
             Event::New => ptrace::resume(thread, None),
             Event::Halted => ptrace::leave_halted(thread),
-            Event::Signal(signal) => ptrace::resume(thread, Some(signal)),
+            Event::Signal(signal) => {
+                hide_interruption(thread)?;
+                ptrace::resume(thread, Some(signal))
+            }
             Event::Filtered => self.filtered(thread),
             Event::EndOfCall => self.end_of_call(thread),
             Event::Executed(former) => self.executed(thread, former),
@@ -211,6 +218,19 @@ impl<'w> Tracer<'w> {
         introduce(pid, stack, &who, &prepared.name, &prepared.host, became)?;
         ptrace::resume(pid, None)
     }
+}
+
+/// Lets a call that a signal has interrupted begin again after the handler, whatever the handler's flags
+/// say, if it has only waited for the supervisor: the kernel would have carried it out at once, and
+/// programs take "interrupted" from such a call for a failure.
+fn hide_interruption(thread: Pid) -> Result<(), Errno> {
+    let mut now = ptrace::registers(thread)?;
+    let call = u32::try_from(now.call()).unwrap_or(u32::MAX);
+    if now.result() == RESTART_IF_WANTED && calls::waits_only_here(call) {
+        now.set_result(RESTART_ALWAYS);
+        ptrace::set_registers(thread, &now)?;
+    }
+    Ok(())
 }
 
 /// What the kernel takes of an `int` argument.

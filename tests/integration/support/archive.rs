@@ -107,6 +107,8 @@ pub(crate) fn unpack(blob: &[u8]) -> Vec<u8> {
     if blob.starts_with(&[0x1f, 0x8b]) {
         let mut decoder = flate2::read::MultiGzDecoder::new(blob);
         decoder.read_to_end(&mut bytes).expect("the layer is sound gzip");
+    } else if blob.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        bytes = zstd::decode_all(blob).expect("the layer is sound zstd");
     } else {
         bytes = blob.to_vec();
     }

@@ -110,9 +110,17 @@ impl Coracle {
                 .expect("the program can be linked or copied");
             binary = reachable;
         }
-        let coracle = Self { scratch, binary, ids, env: Vec::new() };
+        let mut coracle = Self { scratch, binary, ids, env: Vec::new() };
         coracle.own(&coracle.home(""));
+        coracle.own(&coracle.scratch.join("log"));
+        coracle.set("CORACLE_DEBUG", &coracle.scratch.join("log/debug").display().to_string());
         Ok(coracle)
+    }
+
+    /// What all runs so far have told of themselves (`CORACLE_DEBUG`).
+    pub(crate) fn debug_log(&self) -> String {
+        let bytes = fs::read(self.scratch.join("log/debug")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Makes a directory that belongs to the user.
@@ -133,8 +141,17 @@ impl Coracle {
         self.home(".local/share/coracle")
     }
 
+    /// What is in the only cache mount that there is.
+    pub(crate) fn cache_mount(&self) -> PathBuf {
+        let mut find = Command::new("find");
+        find.arg(self.store().join("mounts")).args(["-name", "data"]);
+        let found = find.output().expect("find runs").stdout;
+        PathBuf::from(String::from_utf8_lossy(&found).trim())
+    }
+
     /// Sets an environment variable for all further runs.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
@@ -297,6 +314,29 @@ fn naming(scratch: &Path) -> Vec<String> {
         }
     }
     left
+}
+
+/// What no log may hold: the tests' passwords, plain and as they are sent; tokens; signatures.
+const SECRETS: [&str; 8] = [
+    "the-password",
+    "YWxpY2U6",
+    "eyJ",
+    "Bearer ",
+    "Basic ",
+    "_state=",
+    "ignature=",
+    "refresh_token=",
+];
+
+/// Every run of every test is looked at for secrets in what it logged (rule B018).
+impl Drop for Coracle {
+    fn drop(&mut self) {
+        let log = self.debug_log();
+        let told = |line: &&str| SECRETS.iter().any(|secret| line.contains(secret));
+        if let Some(line) = log.lines().find(told).filter(|_| !std::thread::panicking()) {
+            panic!("a secret is in the log: {line}");
+        }
+    }
 }
 
 /// Runs a command to its end, with `input` on its standard input if that is a pipe.

@@ -29,12 +29,13 @@ pub(crate) fn mirror(packages: &[Package<'_>]) -> Result<FileServer, String> {
     let mut index = String::new();
     for (package, (file, bytes)) in packages.iter().zip(build(packages)?) {
         let digest = Digest::of(&bytes).to_string();
-        index.push_str(&format!(
+        let entry = format!(
             "{}Filename: ./{file}\nSize: {}\nSHA256: {}\n\n",
             package.describe(),
             bytes.len(),
             digest.trim_start_matches("sha256:")
-        ));
+        );
+        index.push_str(&entry);
         server.put_text(&format!("/{file}"), bytes);
     }
     server.put_text("/Packages", index);

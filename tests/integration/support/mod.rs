@@ -7,6 +7,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod base;
+pub(crate) mod buildah;
 pub(crate) mod client;
 pub(crate) mod coracle;
 pub(crate) mod debs;
@@ -24,7 +25,9 @@ pub(crate) mod scratch;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
 pub(crate) mod stand_in;
+pub(crate) mod tls;
 pub(crate) mod token;
+pub(crate) mod wire;
 
 pub(crate) use coracle::Coracle;
 pub(crate) use image::Image;
@@ -32,3 +35,11 @@ pub(crate) use place::Place;
 pub(crate) use proxy::Proxy;
 pub(crate) use registry::Registry;
 pub(crate) use scratch::Scratch;
+pub(crate) use wire::Wire;
+
+/// Shows what was measured to whoever runs a test by hand (`--no-capture`).
+pub(crate) fn show(figure: &str) {
+    use std::io::Write as _;
+
+    let _ = writeln!(std::io::stderr(), "{figure}");
+}

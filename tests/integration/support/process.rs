@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::process::Child;
 use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
 
 /// A running child; dropped, it is killed and waited for.
 #[derive(Debug)]
@@ -55,4 +57,14 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Waits until something is so; fails after a minute.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -13,6 +13,8 @@ use crate::support::process::command;
 use crate::support::process::free_port;
 use crate::support::requirement;
 use crate::support::scratch::Scratch;
+use crate::support::tls::Authority;
+use crate::support::tls::Pair;
 use crate::support::token;
 use crate::support::token::TokenServer;
 
@@ -26,10 +28,22 @@ pub(crate) enum Auth<'a> {
     Token(&'a TokenServer),
 }
 
+/// How a registry is spoken to.
+#[derive(Clone, Copy)]
+pub(crate) enum Tls<'a> {
+    /// In plain HTTP.
+    None,
+    /// With a certificate of this authority.
+    Server(&'a Authority),
+    /// The same, by clients that have one of its certificates themselves.
+    Mutual(&'a Authority),
+}
+
 /// A running registry.
 #[derive(Debug)]
 pub(crate) struct Registry {
     port: u16,
+    is_plain: bool,
     access: client::Access,
     // Before the directory, so that it is killed before its files are removed.
     process: Option<Process>,
@@ -46,15 +60,26 @@ impl Registry {
     pub(crate) fn start(auth: &Auth<'_>) -> Result<Self, String> {
         let directory = Scratch::new();
         let data = directory.join("data");
-        Self::start_in(directory, &data, auth)
+        Self::start_in(directory, &data, auth, Tls::None)
     }
 
     /// Starts a second one, without authentication, on this one's content.
     pub(crate) fn twin(&self) -> Result<Self, String> {
-        Self::start_in(Scratch::new(), &self.directory.join("data"), &Auth::None)
+        self.twin_with(&Auth::None, Tls::None)
     }
 
-    fn start_in(directory: Scratch, data: &Path, auth: &Auth<'_>) -> Result<Self, String> {
+    /// Starts another one on this one's content. The tests' own client does not speak TLS: it asks
+    /// the twin that does not either.
+    pub(crate) fn twin_with(&self, auth: &Auth<'_>, tls: Tls<'_>) -> Result<Self, String> {
+        Self::start_in(Scratch::new(), &self.directory.join("data"), auth, tls)
+    }
+
+    fn start_in(
+        directory: Scratch,
+        data: &Path,
+        auth: &Auth<'_>,
+        tls: Tls<'_>,
+    ) -> Result<Self, String> {
         let program = requirement::program("docker-registry")?;
         let access = match auth {
             Auth::None => client::Access::Open,
@@ -62,11 +87,12 @@ impl Registry {
             Auth::Token(server) => client::Access::Tokens(server.granter()),
         };
         let auth = configuration_of(auth, &directory)?;
-        let mut registry = Self { port: 0, access, process: None, directory };
+        let (tls, is_plain) = (tls_section(tls), matches!(tls, Tls::None));
+        let mut registry = Self { port: 0, is_plain, access, process: None, directory };
         // Somebody else may take the port between our looking and the registry's binding it.
         for _ in 0..5 {
             registry.port = free_port();
-            let config = registry.directory.write("config.yml", registry.config(data, &auth));
+            let config = registry.directory.write("config.yml", registry.config(data, &tls, &auth));
             registry.process = Some(registry.spawn(&program, &config));
             if registry.is_up() {
                 return Ok(registry);
@@ -75,11 +101,11 @@ impl Registry {
         Err(format!("docker-registry does not start: {}", registry.log()))
     }
 
-    fn config(&self, data: &Path, auth: &str) -> String {
+    fn config(&self, data: &Path, tls: &str, auth: &str) -> String {
         format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\nstorage:\n  \
              filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \
-             \"127.0.0.1:{}\", secret: test}}\n{auth}",
+             \"127.0.0.1:{}\", secret: test{tls}}}\n{auth}",
             data.display(),
             self.port
         )
@@ -107,7 +133,13 @@ impl Registry {
             if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
                 return false;
             }
-            if client::answers(&self.address()) {
+            let address = self.address();
+            let is_up = if self.is_plain {
+                client::answers(&address)
+            } else {
+                std::net::TcpStream::connect(&address).is_ok()
+            };
+            if is_up {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -134,6 +166,18 @@ impl Registry {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
+}
+
+/// What the configuration says of TLS.
+fn tls_section(tls: Tls<'_>) -> String {
+    let (Tls::Server(authority) | Tls::Mutual(authority)) = tls else { return String::new() };
+    let Pair { certificate, key } = authority.issue("127.0.0.1");
+    let clients = match tls {
+        Tls::Mutual(authority) => format!(", clientcas: [{}]", authority.certificate().display()),
+        _ => String::new(),
+    };
+    let (certificate, key) = (certificate.display(), key.display());
+    format!(", tls: {{certificate: {certificate}, key: {key}{clients}}}")
 }
 
 /// The `auth` section of the configuration, with the files that it names.

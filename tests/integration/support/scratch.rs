@@ -1,6 +1,7 @@
 //! A directory that is gone after the test, whoever owns what is in it.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -37,6 +38,24 @@ impl Scratch {
         fs::create_dir_all(path.parent().expect("a file has a parent")).expect("it is writable");
         fs::write(&path, content).expect("it is writable");
         path
+    }
+
+    /// Writes a file of so many MiB that does not compress, the same for the same name.
+    pub(crate) fn write_noise(&self, name: &str, mebibytes: u64) {
+        let mut file = fs::File::create(self.join(name)).expect("it is writable");
+        // xorshift64: https://www.jstatsoft.org/article/view/v008i14
+        let mut state = name.bytes().fold(1_u64, |state, byte| state * 257 + u64::from(byte));
+        let mut piece = Vec::with_capacity(1 << 20);
+        for _ in 0..mebibytes {
+            piece.clear();
+            while piece.len() < 1 << 20 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                piece.extend_from_slice(&state.to_le_bytes());
+            }
+            file.write_all(&piece).expect("there is space");
+        }
     }
 }
 

@@ -25,6 +25,11 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     runtime().block_on(future)
 }
 
+/// Runs a future beside the test, until it ends or is aborted.
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    runtime().spawn(future)
+}
+
 /// A web service; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -37,7 +42,7 @@ impl Service {
     pub(crate) fn start(address: &str, router: Router) -> std::io::Result<Self> {
         let listener = wait(tokio::net::TcpListener::bind(address))?;
         let address = listener.local_addr()?;
-        let task = runtime().spawn(async move {
+        let task = spawn(async move {
             // Serving ends only when the task is aborted.
             let _ = axum::serve(listener, router).await;
         });

@@ -22,6 +22,12 @@ pub(crate) fn inspect(image: &str) -> Result<serde_json::Value, String> {
     serde_json::from_str(&text).map_err(|error| error.to_string())
 }
 
+/// An image's config.
+pub(crate) fn config(image: &str) -> Result<serde_json::Value, String> {
+    let text = run(&["inspect", "--config", "--raw", "--tls-verify=false", image])?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
 fn run(arguments: &[&str]) -> Result<String, String> {
     let program = requirement::program("skopeo")?;
     let home = Scratch::new();

@@ -73,19 +73,34 @@ struct Authority {
     key: rcgen::KeyPair,
     certificate: rcgen::Certificate,
     users: Vec<User>,
+    /// How many seconds a token is good for.
+    life: u64,
     asked: Mutex<Vec<String>>,
 }
+
+/// By how many seconds the registry forgives clocks that differ.
+const LEEWAY: u64 = 60;
 
 impl TokenServer {
     /// Starts one on `address` (port 0 takes a free one). A user with an empty name stands for
     /// anonymous clients.
     pub(crate) fn start(address: &str, users: Vec<User>) -> std::io::Result<Self> {
+        Self::start_with_life(address, users, 300)
+    }
+
+    /// The same, with tokens that the registry takes for `life` seconds and not longer.
+    pub(crate) fn start_with_life(
+        address: &str,
+        users: Vec<User>,
+        life: u64,
+    ) -> std::io::Result<Self> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
             .expect("a key can be generated");
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("no names is valid");
         parameters.distinguished_name.push(rcgen::DnType::CommonName, ISSUER);
         let certificate = parameters.self_signed(&key).expect("the key can sign");
-        let authority = Arc::new(Authority { key, certificate, users, asked: Mutex::default() });
+        let asked = Mutex::default();
+        let authority = Arc::new(Authority { key, certificate, users, life, asked });
         let router = Router::new().route("/token", get(answer)).with_state(Arc::clone(&authority));
         Ok(Self { service: Service::start(address, router)?, authority })
     }
@@ -151,14 +166,14 @@ impl Authority {
         Some(json!({"type": kind, "name": name, "actions": actions}))
     }
 
-    /// A signed token, valid for five minutes.
+    /// A signed token. One with a short life has run out already, and lives by the leeway alone.
     fn sign(&self, subject: &str, access: &Value) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
         let certificate = STANDARD.encode(self.certificate.der());
         let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [certificate]});
         let claims = json!({
-            "iss": ISSUER, "sub": subject, "aud": SERVICE, "access": access,
-            "nbf": now - 30, "iat": now, "exp": now + 300, "jti": format!("{subject}-{now}"),
+            "iss": ISSUER, "sub": subject, "aud": SERVICE, "access": access, "nbf": now - 30,
+            "iat": now, "exp": now + self.life - LEEWAY, "jti": format!("{subject}-{now}"),
         });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&header), part(&claims));
@@ -187,7 +202,8 @@ async fn answer(
     let access: Vec<Value> =
         scopes.iter().filter_map(|scope| Authority::access(user, scope)).collect();
     let token = authority.sign(&user.name, &Value::Array(access));
-    json_text(&json!({"token": token, "access_token": token, "expires_in": 300})).into_response()
+    let life = authority.life;
+    json_text(&json!({"token": token, "access_token": token, "expires_in": life})).into_response()
 }
 
 /// A JSON body with its header.

@@ -16,6 +16,8 @@ use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Walked};
 use crate::sandbox::emulate::start_point::Base;
 use crate::sandbox::emulate::world::World;
 
+/// `TMPFS_MAGIC`.
+const TEMPORARY: u64 = 0x0102_1994;
 /// `STATX_BASIC_STATS`.
 const BASIC: u32 = 0x7ff;
 const EFFECTIVE: i32 = libc::AT_EACCESS;
@@ -254,15 +256,24 @@ pub(in crate::sandbox::emulate) fn readlink(
     Ok(Reply::Value(i64::try_from(told.len()).map_err(|_| Errno::INVAL)?))
 }
 
-/// `statfs`.
-pub(in crate::sandbox::emulate) fn statfs(call: &Call<'_>) -> Answered {
-    let found = match call.world.find(call, HERE, &call.path(0)?, true)? {
-        Walked::Found(found) => fstatfs(&found.fd)?,
-        _ => fstatfs(&call.world.proc)?,
+/// `statfs`, and `fstatfs` if it is of a descriptor.
+pub(in crate::sandbox::emulate) fn statfs(call: &Call<'_>, of_descriptor: bool) -> Answered {
+    let walked = if of_descriptor {
+        Walked::Found(Found::new(call.world.descriptor_of(call, call.int(0))?)?)
+    } else {
+        call.world.find(call, HERE, &call.path(0)?, true)?
     };
-    let words = [
+    let (found, temporary) = match &walked {
+        Walked::Found(found) => {
+            let mount = call.world.mount_of(&found.fd).map(|mount| call.world.mounts.get(mount));
+            (fstatfs(&found.fd)?, mount.and_then(|mount| mount.temporary))
+        }
+        _ => (fstatfs(&call.world.proc)?, None),
+    };
+    let block = i64_bits(found.f_bsize);
+    let mut words = [
         i64_bits(found.f_type),
-        i64_bits(found.f_bsize),
+        block,
         found.f_blocks,
         found.f_bfree,
         found.f_bavail,
@@ -277,6 +288,15 @@ pub(in crate::sandbox::emulate) fn statfs(call: &Call<'_>) -> Answered {
         0,
         0,
     ];
+    if let Some(size) = temporary {
+        words[0] = TEMPORARY;
+        if size != 0 {
+            // It lies on the disk: it has no more room than that, and it is not kept to its size.
+            let blocks = size / block.max(1);
+            words[2] = blocks;
+            (words[3], words[4]) = (blocks.min(found.f_bfree), blocks.min(found.f_bavail));
+        }
+    }
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     call.write(call.word(1), &bytes)?;
     Ok(Reply::DONE)

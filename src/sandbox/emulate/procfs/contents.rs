@@ -121,7 +121,7 @@ fn shown(world: &World) -> impl Iterator<Item = (String, &'static str, &'static 
         let kind = match (&mount.shown, &*mount.place) {
             (Shown::Processes, _) => "proc",
             (_, b"/sys") => "sysfs",
-            (_, b"/dev") => "tmpfs",
+            _ if mount.temporary.is_some() => "tmpfs",
             _ => "overlay",
         };
         (place, kind, access)
