@@ -36,6 +36,7 @@ use crate::plan::StageId;
 use crate::plan::Step;
 use crate::plan::StepKind;
 use crate::snapshot::Committed;
+use crate::transfer::LayerSink;
 
 /// Where a layer that is made for a bind mount has its files.
 const MOUNT: &str = "mount";
@@ -210,11 +211,12 @@ pub(crate) fn perform(
     kind: &StepKind,
     below: &dyn Tree,
     trees: &Trees,
+    sink: LayerSink,
 ) -> Result<Layer, BuildErrorKind> {
     let store = &site.workshop.store;
     let epoch = site.request.options.source_date_epoch;
     let created = site.created();
-    let mut writer = LayerWriter::new(store.writer()?, Compression::Gzip, epoch);
+    let mut writer = LayerWriter::new(sink, Compression::Gzip, epoch);
     match kind {
         StepKind::Copy(step) => copy::copy(step, trees.inputs(step, below, created), &mut writer)?,
         StepKind::Add(step) => {

@@ -27,6 +27,7 @@ use crate::oci::Timestamp;
 use crate::progress::Event;
 use crate::progress::Task;
 use crate::transfer;
+use crate::transfer::Push;
 use crate::transfer::Pushed;
 
 /// Where an image goes.
@@ -146,8 +147,9 @@ impl Output {
 async fn push(site: &Site, image: &StoredImage) -> Result<Vec<Pushed>, BuildErrorKind> {
     let workshop = &site.workshop;
     let (tags, origins) = (&site.request.tags, site.bases.origins());
-    let (client, store, progress) = (&workshop.client, &workshop.store, &workshop.progress);
-    Ok(transfer::push(client, store, &image.descriptor, tags, &origins, progress).await?)
+    let (client, store, progress) = (&*workshop.client, &*workshop.store, &workshop.progress);
+    let push = Push { client, store, origins: &origins, ahead: site.ahead.as_deref(), progress };
+    Ok(push.run(&image.descriptor, tags).await?)
 }
 
 /// The outputs that are made of blobs.

@@ -35,6 +35,7 @@ use crate::sandbox::User;
 use crate::sandbox::resolve_user;
 use crate::snapshot::Active;
 use crate::snapshot::Committed;
+use crate::transfer::LayerSink;
 
 /// `/etc/passwd` and `/etc/group` are not read beyond this many bytes (rule A105).
 const USER_FILE_LIMIT: u64 = 10 << 20;
@@ -52,6 +53,7 @@ pub(crate) fn perform(
     step: &RunStep,
     files: &Committed,
     trees: &Trees,
+    sink: LayerSink,
     task: &Arc<Task>,
 ) -> Result<Layer, BuildErrorKind> {
     let workshop = &site.workshop;
@@ -96,17 +98,16 @@ pub(crate) fn perform(
     if !exit.success() {
         return Err(failure(step, &exit, &tail, files, sandbox.how_to_get_more_ids()));
     }
-    commit(workshop, active, site.request.options.source_date_epoch)
+    commit(active, sink, site.request.options.source_date_epoch)
 }
 
 /// Turns the changes into a layer in the store and a snapshot for the next step.
 fn commit(
-    workshop: &Workshop,
     active: Active,
+    sink: LayerSink,
     source_date_epoch: Option<Timestamp>,
 ) -> Result<Layer, BuildErrorKind> {
-    let mut writer =
-        LayerWriter::new(workshop.store.writer()?, Compression::Gzip, source_date_epoch);
+    let mut writer = LayerWriter::new(sink, Compression::Gzip, source_date_epoch);
     active.diff(&mut writer)?;
     let written = writer.finish()?;
     let descriptor = written.sink.commit(MediaType::OciLayer(Compression::Gzip))?;

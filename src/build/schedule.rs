@@ -28,7 +28,11 @@ use crate::plan::PlannedStage;
 use crate::plan::StageBase;
 use crate::plan::StageId;
 use crate::progress::Event;
+use crate::progress::Task;
 use crate::snapshot::Committed;
+use crate::store::StoreError;
+use crate::transfer::Ahead;
+use crate::transfer::LayerSink;
 
 /// One build under way: the request, the plan, and the tools.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct Site {
     pub(crate) workshop: Workshop,
     pub(crate) plan: Plan,
     pub(crate) bases: ResolvedBases,
+    /// Layers of the image that go to its registry while they are made.
+    pub(crate) ahead: Option<Arc<Ahead>>,
     /// Two stages with the same base must not both download and unpack it.
     unpacking: tokio::sync::Mutex<()>,
     /// What the layers of all stages hold, as far as anybody has asked.
@@ -105,9 +111,34 @@ impl Site {
             request: Arc::clone(request),
             workshop: workshop.clone(),
             plan,
+            ahead: Self::ahead(request, workshop),
             files: Arc::new(Files::new(workshop, bases.origins())),
             bases,
             unpacking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Layers go ahead to the first registry that the image is for. With `SOURCE_DATE_EPOCH` they do
+    /// not: the same bytes may come out as in an earlier build, and the registry may have them.
+    fn ahead(request: &Request, workshop: &Workshop) -> Option<Arc<Ahead>> {
+        let is_wanted = request.outputs.contains(&Output::Registry)
+            && request.options.source_date_epoch.is_none();
+        let target = request.tags.first().filter(|_| is_wanted)?;
+        let (client, store) = (Arc::clone(&workshop.client), Arc::clone(&workshop.store));
+        Some(Ahead::new(client, store, target.clone(), Arc::clone(&workshop.progress)))
+    }
+
+    /// Begins the layer of a step of `stage`, which `task` tells of. `is_new` if nothing like it was
+    /// made before, as far as the cache knows.
+    pub(crate) fn layer(
+        &self,
+        stage: StageId,
+        is_new: bool,
+        task: &Task,
+    ) -> Result<LayerSink, StoreError> {
+        match &self.ahead {
+            Some(ahead) if is_new && self.is_delivered(stage) => ahead.layer(task.id()),
+            _ => LayerSink::new(&self.workshop.store),
         }
     }
 
@@ -138,25 +169,32 @@ impl Site {
     /// Whether an output will want all blobs of the base that `stage` begins with: then they are
     /// kept where they pass by.
     pub(crate) fn keep(&self, stage: StageId) -> Keep {
-        let mut at = self.plan.stages.len() - 1;
-        let mut is_delivered = at == stage.0;
-        let base = loop {
-            match &self.plan.stages[at].base {
-                StageBase::Stage(StageId(below)) => at = *below,
-                base => break base,
-            }
-            is_delivered |= at == stage.0;
-        };
+        let base = self.delivered().last().map(|id| &self.plan.stages[id.0].base);
         let home = match base {
-            StageBase::Image(image) => Some(image.reference.registry()),
-            StageBase::Scratch | StageBase::Stage(_) => None,
+            Some(StageBase::Image(image)) => Some(image.reference.registry()),
+            _ => None,
         };
         let wants = |output: &Output| match output {
             // A registry that has them needs none; another gets them from here.
             Output::Registry => self.request.tags.iter().any(|tag| Some(tag.registry()) != home),
             _ => true,
         };
-        if is_delivered && self.request.outputs.iter().any(wants) { Keep::Yes } else { Keep::No }
+        let is_wanted = self.is_delivered(stage) && self.request.outputs.iter().any(wants);
+        if is_wanted { Keep::Yes } else { Keep::No }
+    }
+
+    /// Whether the layers of `stage` are layers of the image.
+    fn is_delivered(&self, stage: StageId) -> bool {
+        self.delivered().any(|id| id == stage)
+    }
+
+    /// The target, the stage that it starts from, and so on.
+    fn delivered(&self) -> impl Iterator<Item = StageId> {
+        let target = StageId(self.plan.stages.len() - 1);
+        std::iter::successors(Some(target), |id| match &self.plan.stages[id.0].base {
+            StageBase::Stage(below) => Some(*below),
+            StageBase::Image(_) | StageBase::Scratch => None,
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::plan::StageId;
 use crate::plan::Step;
 use crate::plan::StepKind;
 use crate::progress::Task;
+use crate::transfer::LayerSink;
 
 /// Why a step has no layer: its own failure, or `None` for that of a stage that it reads.
 pub(crate) type StepFailed = Option<BuildErrorKind>;
@@ -60,15 +61,18 @@ async fn layer(
     let planned = &site.plan.stages[stage.0];
     let step = &planned.steps[index];
     let key = copy::key(site, planned, step, below, &sources).await?;
+    let found = site.workshop.cache.lookup(&key, &site.workshop.store);
+    let is_new = found.is_none();
     if site.request.reads_cache(&planned.name) {
-        match site.workshop.cache.lookup(&key, &site.workshop.store) {
+        match found {
             Some(found) => return Ok(built(found, LayerOrigin::Cache)),
             None => explain(site, &key, task),
         }
     }
     // A command of this stage needs the files unpacked; until then everybody reads an index.
     let unpack = if planned.runs_from(index) { Unpack::Yes } else { Unpack::No(site.keep(stage)) };
-    let layer = carry_out(site, step, below, sources, unpack, task).await?;
+    let sink = site.layer(stage, is_new, task)?;
+    let layer = carry_out(site, step, below, sources, unpack, sink, task).await?;
     let found = CachedLayer { layer, created: site.created() };
     let workshop = &site.workshop;
     workshop.cache.record(&key, &found, &workshop.store)?;
@@ -102,13 +106,14 @@ async fn carry_out(
     below: &BuiltStage,
     sources: Arc<copy::Sources>,
     unpack: Unpack,
+    sink: LayerSink,
     task: &Arc<Task>,
 ) -> Result<Layer, BuildErrorKind> {
     let (site, step, task) = (Arc::clone(site), step.clone(), Arc::clone(task));
     if let StepKind::Run(run) = step.kind {
         let files = site.files(below).await?;
         let trees = sources.unpacked(&site).await?;
-        return blocking(move || run::perform(&site, &run, &files, &trees, &task)).await;
+        return blocking(move || run::perform(&site, &run, &files, &trees, sink, &task)).await;
     }
     let mut trees = sources.trees(&site).await?;
     trees.fetch(&site, &step.kind).await?;
@@ -118,7 +123,7 @@ async fn carry_out(
         Unpack::Yes => Arc::new(EmptyTree),
         Unpack::No(keep) => site.tree(below, keep).await?,
     };
-    let made = blocking(move || copy::perform(&site, &step.kind, &*tree, &trees)).await;
+    let made = blocking(move || copy::perform(&site, &step.kind, &*tree, &trees, sink)).await;
     made.map_err(files::uncover)
 }
 

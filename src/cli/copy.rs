@@ -30,6 +30,7 @@ use crate::progress::Task;
 use crate::registry::Client;
 use crate::store::Store;
 use crate::transfer;
+use crate::transfer::Push;
 use crate::transfer::Pushed;
 
 /// Copies the image; what it consists of passes through the store, under no name.
@@ -51,9 +52,10 @@ pub(crate) fn copy(session: &Session<'_>, arguments: &CopyArguments) -> Result<(
             (_, None) => unreachable!("what is in no registry is here"),
         };
         if let Some(name) = target.registry() {
-            let (names, origins) = (std::slice::from_ref(name), BTreeMap::new());
-            let pushed = transfer::push(&client, &store, &image, names, &origins, &progress);
-            return Ok((image.clone(), pushed.await.map_err(failed)?));
+            let (client, store, progress) = (&client, &*store, &progress);
+            let push = Push { client, store, origins: &BTreeMap::new(), ahead: None, progress };
+            let pushed = push.run(&image, std::slice::from_ref(name)).await;
+            return Ok((image, pushed.map_err(failed)?));
         }
         if let Some(name) = source.registry() {
             let task = Task::start(&progress, format!("pull {}", name.familiar()));

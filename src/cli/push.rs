@@ -13,7 +13,7 @@ use crate::cli::session::block_on;
 use crate::cli::summary;
 use crate::oci::Descriptor;
 use crate::oci::Reference;
-use crate::transfer;
+use crate::transfer::Push;
 
 /// Pushes every reference; those that name the same image go together, so that its blobs move
 /// once per repository.
@@ -29,12 +29,13 @@ pub(crate) fn push(session: &Session<'_>, arguments: &PushArguments) -> Result<(
             None => images.push((image, vec![reference.clone()])),
         }
     }
+    let origins = BTreeMap::new();
+    let (client, store, progress) = (&client, &*store, &progress);
+    let push = Push { client, store, origins: &origins, ahead: None, progress };
     let pushed = block_on(&session.cancel, async {
         let mut pushed = Vec::new();
         for (image, references) in &images {
-            let origins = BTreeMap::new();
-            let done =
-                transfer::push(&client, &store, image, references, &origins, &progress).await;
+            let done = push.run(image, references).await;
             pushed.extend(done.map_err(|error| failure::transfer(&error))?);
         }
         Ok(pushed)

@@ -9,10 +9,10 @@ use crate::http::{self, Follow, Refused, Request, Response, check_private};
 use crate::http::{resolve, same_origin};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::registry::client::{Call, Client, Patience};
+use crate::registry::dialogue::Place;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Misbehaviour, RegistryError};
 use crate::registry::scope::Scopes;
-use crate::registry::send::Place;
 
 /// So many repositories are asked for a blob before it is sent.
 const MOST_NEIGHBOURS: usize = 2;
@@ -139,6 +139,13 @@ impl Client {
         Ok(same_origin(&self.request(call, Method::GET, "/v2/")?.url, url))
     }
 
+    /// Tells the registry that an upload, which was noted to go on at `place`, will not go on.
+    pub async fn abandon_upload(&self, target: &Reference, place: &str) {
+        if let (Ok(endpoint), Ok(session)) = (self.registry(target), place.parse()) {
+            self.abandon(&upload_call(&endpoint, ""), &session).await;
+        }
+    }
+
     /// Tells the registry that a session is over. Nothing depends on it (rule B079).
     pub(crate) async fn abandon(&self, call: &Call<'_>, session: &Url) {
         if !self.is_ours(call, session).unwrap_or(false) {
@@ -153,10 +160,15 @@ impl Client {
 }
 
 pub(crate) fn push_call<'a>(endpoint: &'a Endpoint, blob: &Descriptor) -> Call<'a> {
+    upload_call(endpoint, &format!("@{}", blob.digest))
+}
+
+/// A call for what is `of` a repository: `@sha256:…`, or the words for it.
+pub(crate) fn upload_call<'a>(endpoint: &'a Endpoint, of: &str) -> Call<'a> {
     Call {
         endpoint,
         scopes: Scopes::push(&endpoint.repository),
-        subject: format!("{}/{}@{}", endpoint.name, endpoint.repository, blob.digest),
+        subject: format!("{}/{}{of}", endpoint.name, endpoint.repository),
         patience: Patience::Retry,
     }
 }

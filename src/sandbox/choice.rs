@@ -225,29 +225,29 @@ impl fmt::Display for NoIsolation {
 impl NoIsolation {
     /// What is wrong, on one line.
     fn text(&self) -> String {
-        let mut text = match (self.wish.isolation, self.wish.at_least) {
+        let asked = match (self.wish.isolation, self.wish.at_least) {
+            (None, Some(least)) => format!("no isolation as strong as `{least}` works here"),
             (Some(wanted), Some(least)) if wanted < least => {
                 return format!(
                     "the isolation `{wanted}` is weaker than `{least}`, the least that is asked for"
                 );
             }
             (Some(wanted), _) => format!("the isolation `{wanted}` does not work here"),
-            (None, Some(least)) => format!("no isolation as strong as `{least}` works here"),
             (None, None) => "no way to isolate commands works here".to_owned(),
         };
         let mut named = Vec::new();
+        let mut text = asked;
         for judgement in &self.judgements {
             let isolation = judgement.rung.isolation();
             let Some(lack) = judgement.lacks.first() else { continue };
             // Both rungs of namespaces lack the same; the one that asks for less says it best.
-            if named.contains(&isolation) {
-                continue;
-            }
-            named.push(isolation);
-            if self.wish.isolation.is_some() {
-                text.extend([": ", &lack.reason]);
-            } else {
-                text.extend(["; ", isolation.name(), ": ", &lack.reason]);
+            if !named.contains(&isolation) {
+                named.push(isolation);
+                let reason = &lack.reason;
+                if self.wish.isolation.is_none() {
+                    text.extend(["; ", isolation.name()]);
+                }
+                text.extend([": ", reason.as_str()]);
             }
         }
         text

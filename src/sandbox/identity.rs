@@ -302,7 +302,7 @@ impl Sandbox {
             text.push_str(", with nothing that keeps root in there");
         }
         for (isolation, why) in &self.passed_over {
-            text.extend(["; not ", isolation.name(), ": ", why]);
+            text.extend(["; not ", isolation.name(), ": ", why.as_str()]);
         }
         text
     }

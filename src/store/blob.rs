@@ -57,6 +57,17 @@ impl BlobWriter {
         self.size
     }
 
+    /// Opens the file for somebody who reads what has been written so far, at offsets. It can be read
+    /// after a commit too, and after the blob was dropped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be opened.
+    pub fn reader(&self) -> Result<File, StoreError> {
+        File::open(&self.temporary)
+            .map_err(|source| StoreError::io("open", &self.temporary, source))
+    }
+
     /// Publishes the blob under the digest of its bytes.
     ///
     /// Idempotent: success means that the store has this blob, not that it had not.

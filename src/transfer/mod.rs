@@ -6,6 +6,7 @@
 //!
 //! What is in the store was verified; what is not in the store is fetched only when it is needed.
 
+mod ahead;
 mod content;
 mod error;
 mod fetch;
@@ -23,11 +24,12 @@ use crate::progress::{Event, Progress};
 use crate::registry::Client;
 use crate::registry::Credential;
 
+pub use crate::transfer::ahead::{Ahead, LayerSink};
 pub use crate::transfer::error::TransferError;
 pub use crate::transfer::fetch::{fetch_contents, fetch_layers};
 pub use crate::transfer::gather::{gather, gather_entries};
 pub use crate::transfer::preflight::check_push;
-pub use crate::transfer::push::{Pushed, push};
+pub use crate::transfer::push::{Push, Pushed};
 pub use crate::transfer::resolve::{ResolvedImage, find, resolve};
 pub use crate::transfer::stream::{LayerStream, stream_layer};
 

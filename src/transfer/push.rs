@@ -12,6 +12,7 @@ use crate::oci::{Descriptor, Digest, Reference};
 use crate::progress::{Event, Progress, Task, TaskId};
 use crate::registry::{Client, FileBody, Offer, PutManifest, RegistryError, Session};
 use crate::store::{Contents, Store};
+use crate::transfer::ahead::Ahead;
 use crate::transfer::stream::fetch_file;
 use crate::transfer::{PARALLEL, TransferError, report_warnings};
 
@@ -32,36 +33,54 @@ pub struct Pushed {
     pub existing: usize,
 }
 
-/// Pushes `image`, a manifest or an index in the store, to all of `targets`.
-///
-/// `origins` says where blobs can be had that the store may lack.
-///
-/// # Errors
-///
-/// Fails with the first thing that fails. Names that were pushed before stay pushed.
-pub async fn push(
-    client: &Client,
-    store: &Store,
-    image: &Descriptor,
-    targets: &[Reference],
-    origins: &BTreeMap<Digest, Reference>,
-    progress: &Arc<dyn Progress>,
-) -> Result<Vec<Pushed>, TransferError> {
-    let mut pushed = Vec::new();
-    let mut earlier: Vec<Reference> = Vec::new();
-    for group in by_repository(targets) {
-        let Some(target) = group.first() else { continue };
-        let contents = contents(store, image, target)?;
-        check_digests(image, &group)?;
-        let name = format!("{}/{}", target.registry(), target.repository());
-        let task = Task::start(progress, format!("push {name}"));
-        let job = Job { client, store, origins, earlier: &earlier, target, progress, task: &task };
-        pushed.extend(job.run(&contents, &group).await?);
-        report_warnings(client, progress);
-        task.finish();
-        earlier.push(target.clone());
+/// What a push works with.
+#[derive(Clone, Copy)]
+pub struct Push<'a> {
+    /// The registries.
+    pub client: &'a Client,
+    /// Where the image is.
+    pub store: &'a Store,
+    /// Where blobs can be had that the store may lack.
+    pub origins: &'a BTreeMap<Digest, Reference>,
+    /// Layers that may be on their way already.
+    pub ahead: Option<&'a Ahead>,
+    /// Who is told.
+    pub progress: &'a Arc<dyn Progress>,
+}
+
+impl std::fmt::Debug for Push<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Push").field("ahead", &self.ahead).finish_non_exhaustive()
     }
-    Ok(pushed)
+}
+
+impl Push<'_> {
+    /// Pushes `image`, a manifest or an index in the store, to all of `targets`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first thing that fails. Names that were pushed before stay pushed.
+    pub async fn run(
+        &self,
+        image: &Descriptor,
+        targets: &[Reference],
+    ) -> Result<Vec<Pushed>, TransferError> {
+        let mut pushed = Vec::new();
+        let mut earlier: Vec<Reference> = Vec::new();
+        for group in by_repository(targets) {
+            let Some(target) = group.first() else { continue };
+            let contents = contents(self.store, image, target)?;
+            check_digests(image, &group)?;
+            let name = format!("{}/{}", target.registry(), target.repository());
+            let task = Task::start(self.progress, format!("push {name}"));
+            let job = Job { push: *self, earlier: &earlier, target, task: &task };
+            pushed.extend(job.run(&contents, &group).await?);
+            report_warnings(self.client, self.progress);
+            task.finish();
+            earlier.push(target.clone());
+        }
+        Ok(pushed)
+    }
 }
 
 /// The targets of each repository, in the order in which they were named.
@@ -109,13 +128,10 @@ enum Fate {
 
 /// A push to one repository.
 struct Job<'a> {
-    client: &'a Client,
-    store: &'a Store,
-    origins: &'a BTreeMap<Digest, Reference>,
+    push: Push<'a>,
     /// Where the same image was pushed to before.
     earlier: &'a [Reference],
     target: &'a Reference,
-    progress: &'a Arc<dyn Progress>,
     task: &'a Task,
 }
 
@@ -181,11 +197,18 @@ impl Job<'_> {
     }
 
     async fn push_blob(&self, blob: &Descriptor) -> Result<Fate, TransferError> {
+        if let Some(ahead) = self.push.ahead {
+            ahead.settle(&blob.digest).await;
+        }
         let from = self.neighbours(&blob.digest);
-        let offer = self.client.offer(self.target, blob, &from).await;
+        let offer = self.push.client.offer(self.target, blob, &from).await;
         let fate = match offer.map_err(TransferError::Registry)? {
-            Offer::Existing => Fate::Existing,
+            Offer::Existing => {
+                self.abandon_upload(blob).await;
+                Fate::Existing
+            }
             Offer::Mounted(from) => {
+                self.abandon_upload(blob).await;
                 self.task.note(format!("{} mounted from {from}", blob.digest.short()));
                 Fate::Mounted
             }
@@ -195,15 +218,22 @@ impl Job<'_> {
             }
         };
         // An optimisation for later pushes, which can do without.
-        let _ = self.store.record_origin(&blob.digest, self.target);
+        let _ = self.push.store.record_origin(&blob.digest, self.target);
         Ok(fate)
+    }
+
+    /// Ends an earlier upload of a blob that needs none.
+    async fn abandon_upload(&self, blob: &Descriptor) {
+        if let Some(earlier) = self.push.store.take_upload(self.target, &blob.digest) {
+            self.push.client.abandon_upload(self.target, &earlier).await;
+        }
     }
 
     /// Other repositories of the same registry that have the blob: those that were pushed to just
     /// now, that which the caller knows, and those that the store remembers.
     fn neighbours(&self, digest: &Digest) -> Vec<Reference> {
-        let remembered = self.store.origins(&[*digest]).remove(digest).unwrap_or_default();
-        let known = self.earlier.iter().chain(self.origins.get(digest)).chain(&remembered);
+        let remembered = self.push.store.origins(&[*digest]).remove(digest).unwrap_or_default();
+        let known = self.earlier.iter().chain(self.push.origins.get(digest)).chain(&remembered);
         let mut neighbours: Vec<Reference> = Vec::new();
         for reference in known.filter(|it| it.registry() == self.target.registry()) {
             let reference = reference.with_digest(*digest);
@@ -216,24 +246,24 @@ impl Job<'_> {
     }
 
     async fn upload(&self, blob: &Descriptor, session: Session) -> Result<(), TransferError> {
-        let file = if self.store.has(blob) {
-            self.store.open_blob(&blob.digest).map_err(TransferError::Store)?
+        let file = if self.push.store.has(blob) {
+            self.push.store.open_blob(&blob.digest).map_err(TransferError::Store)?
         } else {
             self.fetch(blob).await?
         };
-        let sent = sent_reporter(self.progress, self.task.id(), blob);
+        let sent = sent_reporter(self.push.progress, self.task.id(), blob);
         let content = FileBody { file: Arc::new(file), start: 0, size: blob.size, sent };
-        let session = match self.store.take_upload(self.target, &blob.digest) {
+        let session = match self.push.store.take_upload(self.target, &blob.digest) {
             Some(earlier) => session.or_earlier(&earlier),
             None => session,
         };
         let noted = |place: &str| {
             // Without the note a kill costs an upload from the beginning.
-            let _ = self.store.record_upload(self.target, &blob.digest, place);
+            let _ = self.push.store.record_upload(self.target, &blob.digest, place);
         };
-        let uploaded = self.client.upload(self.target, blob, &content, session, &noted).await;
+        let uploaded = self.push.client.upload(self.target, blob, &content, session, &noted).await;
         uploaded.map_err(TransferError::Registry)?;
-        self.store.forget_upload(self.target, &blob.digest);
+        self.push.store.forget_upload(self.target, &blob.digest);
         // The network's side stops asking with the last piece, and so does not tell of it.
         self.task.transfer(blob.digest, blob.size, blob.size);
         Ok(())
@@ -242,15 +272,15 @@ impl Job<'_> {
     /// Gets a blob that the store lacks from wherever it is known to be. It passes through a file
     /// that is gone after the upload: nobody on this machine has a use for it.
     async fn fetch(&self, blob: &Descriptor) -> Result<File, TransferError> {
-        let remembered = self.store.origins(&[blob.digest]).remove(&blob.digest);
-        let origins = self.origins.get(&blob.digest).into_iter().cloned();
+        let remembered = self.push.store.origins(&[blob.digest]).remove(&blob.digest);
+        let origins = self.push.origins.get(&blob.digest).into_iter().cloned();
         let elsewhere = |it: &Reference| {
             (it.registry(), it.repository()) != (self.target.registry(), self.target.repository())
         };
         let mut failure = None;
         for origin in origins.chain(remembered.unwrap_or_default()).filter(elsewhere) {
             self.task.note(format!("{} fetched from {}", blob.digest.short(), origin.familiar()));
-            match fetch_file(self.client, self.store, &origin, blob, self.task).await {
+            match fetch_file(self.push.client, self.push.store, &origin, blob, self.task).await {
                 Ok(file) => return Ok(file),
                 Err(error @ TransferError::Store(_)) => return Err(error),
                 Err(error) => failure = failure.or(Some(error)),
@@ -283,7 +313,7 @@ impl Job<'_> {
         name: &str,
     ) -> Result<(), TransferError> {
         let media_type = &descriptor.media_type;
-        let put = self.client.put_manifest(self.target, name, media_type, bytes).await;
+        let put = self.push.client.put_manifest(self.target, name, media_type, bytes).await;
         if put.map_err(TransferError::Registry)? == PutManifest::Existing {
             self.task.note(format!("{name} is up to date"));
         }

@@ -17,8 +17,12 @@ use crate::support::stand_in;
 use crate::support::stand_in::PackageServer;
 
 /// A backend, and somebody who can use it on any machine.
-const BACKENDS: [(&str, Who); 3] =
-    [("namespaces", Who::Subordinate), ("namespaces", Who::Root), ("chroot", Who::Root)];
+const BACKENDS: [(&str, Who); 4] = [
+    ("namespaces", Who::Subordinate),
+    ("namespaces", Who::Root),
+    ("chroot", Who::Root),
+    ("emulate", Who::Single),
+];
 
 /// One backend, ready to build.
 struct Bench {

@@ -1,5 +1,7 @@
 //! Pushing: what a registry has is not sent to it again.
 
+use std::time::Duration;
+
 use axum::http::Method;
 
 use crate::support::Coracle;
@@ -8,6 +10,8 @@ use crate::support::Proxy;
 use crate::support::Registry;
 use crate::support::Scratch;
 use crate::support::base;
+use crate::support::files::Answer;
+use crate::support::files::FileServer;
 use crate::support::requirement::require;
 
 fn context() -> Scratch {
@@ -66,6 +70,41 @@ fn base_layers_are_mounted_from_the_repository_they_came_from() {
     // The own layer and the config.
     assert_eq!(proxy.count(&Method::PUT, "/blobs/uploads/"), 2, "{:#?}", proxy.seen());
     assert!(proxy.count(&Method::POST, "mount=sha256") >= 2, "{:#?}", proxy.seen());
+}
+
+#[test]
+fn a_large_layer_goes_up_while_later_steps_run() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let proxy = Proxy::start(&registry.address());
+    let coracle = require!(Coracle::new());
+    let (context, files) = (Scratch::new(), FileServer::start());
+    context.write_noise("big", 72);
+    // The second step ends when something of the first one's layer has arrived.
+    let url = files.url("/arrived");
+    let step = format!("RUN until wget -q -O /dev/null {url}; do sleep 0.1; done");
+    context.write("Dockerfile", format!("FROM busybox\nCOPY big /\n{step}\n"));
+    let name = format!("{}/team/app:1", proxy.address());
+    let (mirror, directory) = (registry.as_docker_hub(), context.path().display().to_string());
+    let build = ["build", "--registry-mirror", &mirror, "--push", "-t", &name, &directory];
+    let mut process = coracle.start(&build, "build");
+    while proxy.count(&Method::PATCH, "/blobs/uploads/") == 0 {
+        assert_eq!(process.ended(), None, "{}", coracle.written("build"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    files.put("/arrived", Answer::default());
+    assert!(process.wait().success(), "{}", coracle.written("build"));
+    let image = Image::from_registry(&registry, "team/app", "1");
+    let sent = proxy.count(&Method::PATCH, "/blobs/uploads/");
+    assert_eq!((image.layers.len(), sent), (4, 2), "{:#?}", proxy.seen());
+    // What was built once is known, even where the cache must not be read: it is asked for first.
+    proxy.forget();
+    let again = [
+        &["build", "--no-cache", "--push", "-t", &name][..],
+        &["--registry-mirror", &mirror, &directory],
+    ];
+    coracle.run(&again.concat()).ok();
+    assert_eq!(proxy.count(&Method::PATCH, "/blobs/uploads/"), 0, "{:#?}", proxy.seen());
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl<'w> Tracer<'w> {
             Event::Started(child) => self.started(thread, child),
             Event::New if self.world.processes.of(thread).is_none() => {
                 self.early.insert(thread);
-                Ok(())
+                // Nobody may be left who would say whose it is.
+                if self.world.is_ending() { kill_process(thread, Signal::KILL) } else { Ok(()) }
             }
             Event::New => ptrace::resume(thread, None),
             Event::Halted => ptrace::leave_halted(thread),
@@ -94,9 +95,12 @@ impl<'w> Tracer<'w> {
     }
 
     fn ended(&mut self, thread: Pid, event: Event) {
-        self.world.processes.remove(thread);
         self.begun.remove(&thread);
         self.early.remove(&thread);
+        if let Some(process) = self.world.processes.of(thread) {
+            self.adopt(&process);
+        }
+        self.world.processes.remove(thread);
         if thread == self.main {
             self.outcome = Some(match event {
                 Event::Exited(code) => Outcome::Exited(code),
@@ -104,6 +108,28 @@ impl<'w> Tracer<'w> {
                 _ => Outcome::Lost,
             });
             self.world.end();
+            for child in &self.early {
+                // One that has ended by itself is as good.
+                let _ = kill_process(*child, Signal::KILL);
+            }
+        }
+    }
+
+    /// Lets the children of a killed process go on that it did not live to tell of.
+    fn adopt(&mut self, dead: &Arc<Process>) {
+        let is_orphan = |child: &&Pid| {
+            let path = format!("/proc/{}/stat", child.as_raw_pid());
+            let stat = std::fs::read_to_string(path).unwrap_or_default();
+            // After the name, which may hold anything: state, parent.
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2));
+            parent.and_then(|parent| parent.parse().ok()) == Some(std::process::id())
+        };
+        let orphans: Vec<Pid> = self.early.iter().filter(is_orphan).copied().collect();
+        for child in orphans {
+            self.early.remove(&child);
+            let process = Process::new(child, dead.with(|state| state.clone()));
+            self.world.processes.insert(child, Arc::new(process));
+            let _ = ptrace::resume(child, None);
         }
     }
 

@@ -19,7 +19,8 @@ use crate::registry::{
     Client, Config, Credential, CredentialSources, HttpError, Mirror, RegistryError, Secret,
 };
 use crate::store::Store;
-use crate::transfer::{TransferError, check_login, fetch_layers, find, push, resolve};
+use crate::transfer::tests::push;
+use crate::transfer::{TransferError, check_login, fetch_layers, find, resolve};
 
 struct Registry {
     address: String,

@@ -10,7 +10,8 @@ use crate::progress::{Progress, Silent};
 use crate::registry::tests::client;
 use crate::registry::tests::fake::{Fake, reply};
 use crate::store::Store;
-use crate::transfer::{TransferError, find, push};
+use crate::transfer::tests::push;
+use crate::transfer::{TransferError, find};
 
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -17,8 +17,11 @@ use crate::sandbox::emulate::procfs::{Node, names, owner, relative, translate};
 use crate::sandbox::emulate::resolve::own_path;
 use crate::sandbox::emulate::world::World;
 
-/// The content of a file of a process, if it is not the real one.
+/// The content of a file, if it is not the real one.
 pub(super) fn of(world: &World, node: &Node, name: &str) -> Result<Option<Vec<u8>>, Errno> {
+    if node.path == b"/sys/kernel/hostname" {
+        return Ok(Some(format!("{}\n", world.hostname).into_bytes()));
+    }
     let Some(process) = owner(world, node) else { return Ok(None) };
     // Of a process or of one of its threads, not deeper.
     if ![2, 4].contains(&names(&node.path)?.len()) {
