@@ -30,6 +30,7 @@ mod namespaces;
 mod probe;
 mod program;
 mod protocol;
+mod quota;
 mod refusal;
 mod run;
 mod seccomp;

@@ -9,6 +9,8 @@ mod add_remote;
 mod checks;
 mod contexts;
 mod dockerfile_errors;
+#[cfg(target_arch = "x86_64")]
+mod emulate;
 mod files;
 mod founding_example;
 mod hostile;

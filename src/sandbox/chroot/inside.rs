@@ -11,8 +11,8 @@ use crate::sandbox::chroot::calls::{self, Asked, Call};
 use crate::sandbox::chroot::census::Census;
 use crate::sandbox::chroot::mirror::Mirror;
 use crate::sandbox::chroot::proc::{Item, Proc};
-use crate::sandbox::chroot::quota::Quota;
 use crate::sandbox::chroot::served::Served;
+use crate::sandbox::quota::Quota;
 
 /// Everything that the supervisor answers from.
 #[derive(Debug)]

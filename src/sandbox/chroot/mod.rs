@@ -19,7 +19,6 @@ mod census;
 mod inside;
 mod mirror;
 mod proc;
-mod quota;
 mod served;
 mod supervisor;
 mod surroundings;

@@ -15,6 +15,8 @@ pub(super) struct Surroundings {
     pub(super) scoped: bool,
     /// Whether there are sockets to other machines.
     pub(super) network: bool,
+    /// Whether a temporary file system has only so much room.
+    pub(super) quotas: bool,
 }
 
 /// `CLONE_NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID`, `NEWNET`, and
@@ -108,12 +110,13 @@ fn search(segments: &[(u32, How)], surroundings: Surroundings) -> Vec<Instructio
 }
 
 /// Code that gives the verdict.
-fn decide(how: How, Surroundings { scoped, network }: Surroundings) -> Vec<Instruction> {
+fn decide(how: How, Surroundings { scoped, network, quotas }: Surroundings) -> Vec<Instruction> {
     match how {
         How::Native => vec![plain(RETURN, ALLOW)],
         How::Ask => vec![plain(RETURN, ASK)],
         How::AskUnlessScoped => vec![plain(RETURN, if scoped { ALLOW } else { ASK })],
         How::RefuseUnlessScoped => vec![plain(RETURN, if scoped { ALLOW } else { EPERM })],
+        How::Grow => vec![plain(RETURN, if quotas { ASK } else { ALLOW })],
         How::AskUnlessOwn => by_value(0, &[(0, ALLOW)], ASK),
         How::Trace => vec![plain(RETURN, TRACE)],
         How::Skip => vec![plain(RETURN, SKIP)],
@@ -237,14 +240,14 @@ mod tests {
         }
     }
 
-    const BEST: Surroundings = Surroundings { scoped: true, network: true };
-    const WORST: Surroundings = Surroundings { scoped: false, network: false };
+    const BEST: Surroundings = Surroundings { scoped: true, network: true, quotas: false };
+    const WORST: Surroundings = Surroundings { scoped: false, network: false, quotas: true };
 
     #[test]
     fn every_number_gets_the_verdict_of_the_table() {
         for number in 0..=syscalls::LAST_KNOWN + 5 {
             let expected = match how(number) {
-                How::Native | How::AskUnlessScoped | How::RefuseUnlessScoped => ALLOW,
+                How::Native | How::Grow | How::AskUnlessScoped | How::RefuseUnlessScoped => ALLOW,
                 How::Ask => ASK,
                 How::Trace => TRACE,
                 How::Skip => SKIP,
@@ -285,6 +288,7 @@ mod tests {
         check(libc::SYS_prlimit64, &[0], ALLOW, ALLOW);
         check(libc::SYS_prlimit64, &[1], ASK, ASK);
         check(libc::SYS_tgkill, &[1, 1], ALLOW, ASK);
+        check(libc::SYS_write, &[1], ALLOW, ASK);
         check(libc::SYS_fcntl, &[1, 8], ALLOW, EPERM);
         check(libc::SYS_fcntl, &[1, 2], ALLOW, ALLOW);
         check(libc::SYS_ioctl, &[0, 0x5412], EPERM, EPERM);

@@ -48,6 +48,8 @@ mod procfs;
 #[cfg(target_arch = "x86_64")]
 mod proxies;
 #[cfg(target_arch = "x86_64")]
+mod quotas;
+#[cfg(target_arch = "x86_64")]
 mod records;
 #[cfg(target_arch = "x86_64")]
 mod resolve;

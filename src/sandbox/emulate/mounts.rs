@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Stat, fstat};
 
+use crate::oci::ImagePath;
 use crate::sandbox::emulate::records::{Inode, inode};
+use crate::sandbox::quota::Quota;
 
 /// What is shown.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Mount {
     pub(super) writable: bool,
     /// How large a temporary file system claims to be; 0 is unlimited.
     pub(super) temporary: Option<u64>,
+    /// How much it may hold.
+    pub(super) quota: Option<Quota>,
     /// Where it really is.
     host: Vec<u8>,
 }
@@ -67,6 +71,7 @@ impl Mounts {
             shown: Shown::Directory(tree),
             writable: true,
             temporary: None,
+            quota: None,
             host,
         };
         Ok(Self {
@@ -100,14 +105,17 @@ impl Mounts {
         self.covered.insert(inode(beneath.0));
         self.hides |= beneath.1;
         self.around.extend(around);
-        self.all.push(Mount { place, shown, writable, temporary: None, host });
+        let (temporary, quota) = (None, None);
+        self.all.push(Mount { place, shown, writable, temporary, quota, host });
         Ok(())
     }
 
-    /// Makes what was added last claim to be a temporary file system.
-    pub(super) fn claim_temporary(&mut self, size: u64) {
+    /// Makes what was added last claim to be a temporary file system, which is kept to its size if it
+    /// `holds` to that.
+    pub(super) fn claim_temporary(&mut self, size: u64, holds: bool) {
         if let Some(mount) = self.all.last_mut() {
             mount.temporary = Some(size);
+            mount.quota = (holds && size != 0).then(|| Quota::new(ImagePath::root(), size));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::files::xattrs::By;
 use crate::sandbox::emulate::files::{attributes, directory, names, open, stat, xattrs};
 use crate::sandbox::emulate::world::World;
-use crate::sandbox::emulate::{identity, others, sockets};
+use crate::sandbox::emulate::{identity, others, quotas, sockets};
 use crate::sys::notify::{Answer, Notification};
 
 const FOLLOW: By = By::Path { follow: true };
@@ -215,6 +215,6 @@ fn find_other(call: &Call<'_>) -> Answered {
         | libc::SYS_sched_setparam
         | libc::SYS_sched_setscheduler
         | libc::SYS_get_robust_list => others::known(call, 0),
-        _ => Err(Errno::NOSYS),
+        _ => quotas::grow(call),
     }
 }

@@ -52,8 +52,10 @@ fn give_up(order: &Order, world: &World, supervisor: &OwnedFd) -> Result<(), Fai
     }
     let scoped = landlock::is_scoped(version);
     let network = order.spec.host_network;
-    let listener = notify::install(&filter::filter(Surroundings { scoped, network }))
-        .to("install the system call filter")?;
+    let quotas = world.mounts.iter().any(|mount| mount.quota.is_some());
+    let surroundings = Surroundings { scoped, network, quotas };
+    let listener =
+        notify::install(&filter::filter(surroundings)).to("install the system call filter")?;
     notify::send_descriptor(supervisor, &listener).to("hand over to the supervisor")?;
     drop(listener);
     await_word(supervisor).to("wait for the supervisor")

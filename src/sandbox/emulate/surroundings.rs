@@ -92,10 +92,10 @@ impl<'a> Surroundings<'a> {
         let dev = self.scratch.directory("dev", 0o755).to("make `/dev`")?;
         let devices = devices::fill(&dev, self.records).to("make the devices")?;
         self.add(Path::new("/dev"), Shown::Directory(dev), true).to("show `/dev`")?;
-        self.mounts.claim_temporary(DEV_SIZE);
+        self.mounts.claim_temporary(DEV_SIZE, false);
         let shared = self.scratch.directory("shm", 0o1777).to("make `/dev/shm`")?;
         self.add(Path::new("/dev/shm"), Shown::Directory(shared), true).to("show `/dev/shm`")?;
-        self.mounts.claim_temporary(shm_size);
+        self.mounts.claim_temporary(shm_size, false);
         Ok(devices)
     }
 
@@ -131,7 +131,7 @@ impl<'a> Surroundings<'a> {
             };
             self.add(wanted.target(), shown, writable).to(action())?;
             if let Wanted::Temporary(_, size) = wanted {
-                self.mounts.claim_temporary(size);
+                self.mounts.claim_temporary(size, true);
             }
         }
         Ok(())

@@ -291,7 +291,7 @@ pub(in crate::sandbox::emulate) fn statfs(call: &Call<'_>, of_descriptor: bool) 
     if let Some(size) = temporary {
         words[0] = TEMPORARY;
         if size != 0 {
-            // It lies on the disk: it has no more room than that, and it is not kept to its size.
+            // It lies on the disk, and has no more room than that.
             let blocks = size / block.max(1);
             words[2] = blocks;
             (words[3], words[4]) = (blocks.min(found.f_bfree), blocks.min(found.f_bavail));
