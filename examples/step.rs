@@ -29,9 +29,9 @@ fn main() -> ExitCode {
 fn run() -> Result<u8, Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let mut isolation = Isolation::Emulate;
-    let (mut user, mut network, mut binds) = (User::default(), false, Vec::new());
+    let mut user = User { home: "/root".to_owned(), ..User::default() };
+    let (mut network, mut binds) = (false, Vec::new());
     let mut cwd = "/".to_owned();
-    "/root".clone_into(&mut user.home);
     let directory = loop {
         let word = words.next().ok_or("which directory?")?;
         let mut value = || words.next().ok_or("an option without its value");

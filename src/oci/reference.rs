@@ -193,7 +193,8 @@ fn is_host(text: &str) -> bool {
     };
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let is_label = |label: &str| {
-        label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        // No host name has a `_`, but names in the networks of containers do.
+        label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')

@@ -29,10 +29,7 @@ const FIRST_ID: u32 = 400_000;
 const IDS: u32 = 65_536;
 
 /// What a pod's manifest says about its container.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a setting of Kubernetes that is on or off"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "that is what a manifest consists of")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
     /// `runAsUser`
