@@ -1,6 +1,7 @@
 //! The places where builds run: the same image comes out of each, and `doctor` knows where it is.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -8,11 +9,15 @@ use crate::support::Coracle;
 use crate::support::Image;
 use crate::support::Place;
 use crate::support::Registry;
+use crate::support::Scratch;
+use crate::support::base;
 use crate::support::coracle::Output;
 use crate::support::coracle::Who;
 use crate::support::place::Kind;
 use crate::support::pod::Manifest;
 use crate::support::pod::Pod;
+use crate::support::registry::Auth;
+use crate::support::requirement;
 use crate::support::requirement::require;
 use crate::support::stand_in;
 use crate::support::stand_in::PackageServer;
@@ -162,4 +167,131 @@ fn the_lines_that_doctor_gives_for_a_pod_allow_namespaces() {
     // What is still different there is said, with the lines for it too.
     let [missed] = &after["misses"].as_array().expect("a list")[..] else { panic!("{after:#}") };
     assert_eq!(missed["technique"], "fresh-proc", "{missed:#}");
+}
+
+#[test]
+fn a_filter_that_kills_takes_only_one_trial_along() {
+    let deadly = &["mknod", "mknodat"];
+    let pod = require!(Pod::new(Manifest { deadly, ..Manifest::root() }));
+    let report = report(&pod.coracle(&["doctor", "--format=json", "--root=/work/store"]).ok());
+    let techniques = &report["techniques"];
+    assert_eq!(techniques["mknod"]["works"], false, "{report:#}");
+    assert_eq!(techniques["mknod"]["errno"], Value::Null, "{report:#}");
+    for technique in ["chroot", "chown", "seccomp-notify", "ptrace", "landlock", "run-from-store"] {
+        assert_eq!(techniques[technique]["works"], true, "{technique}: {report:#}");
+    }
+    assert_eq!(report["isolation"], "chroot", "{report:#}");
+}
+
+/// Builds a Dockerfile upon busybox in a place of that kind.
+fn build(kind: Kind, steps: &str, options: &[&str]) -> Result<Output, String> {
+    build_in(&Scratch::new(), kind, steps, options)
+}
+
+/// The same with what is in `context`.
+fn build_in(
+    context: &Scratch,
+    kind: Kind,
+    steps: &str,
+    options: &[&str],
+) -> Result<Output, String> {
+    let registry = Registry::open()?;
+    base::push_busybox(&registry)?;
+    let place = Place::new(kind)?;
+    context.write("Dockerfile", format!("FROM busybox\n{steps}"));
+    let directory = place.copy(context.path(), "context");
+    let mirror = registry.as_docker_hub();
+    let fixed = ["build", "--registry-mirror", &mirror];
+    Ok(place.run(&[&fixed, options, &[&directory]].concat()))
+}
+
+#[test]
+fn no_isolation_is_for_dockerfiles_without_commands() {
+    let none = ["--isolation", "none"];
+    require!(build(Kind::Subordinate, "COPY Dockerfile /\n", &none)).ok();
+    let output = require!(build(Kind::Subordinate, "RUN true\n", &none));
+    output.fails(4, &["`--isolation none` forbids to run commands", "leave the option away"]);
+}
+
+#[test]
+fn a_floor_is_not_undercut() {
+    let floor = ["--min-isolation", "namespaces"];
+    require!(build(Kind::Subordinate, "RUN true\n", &floor)).ok();
+    let output = require!(build(Kind::RestrictedPod, "RUN true\n", &floor));
+    let why = "no isolation as strong as `namespaces` works here; namespaces: the surrounding";
+    output.fails(4, &[why, "seccomp=unconfined", "coracle doctor"]);
+    let both = ["--min-isolation", "chroot", "--isolation", "emulate"];
+    let output = require!(build(Kind::Subordinate, "RUN true\n", &both));
+    output.fails(4, &["`emulate` is weaker than `chroot`"]);
+}
+
+#[test]
+fn a_way_that_does_not_work_here_is_refused_with_the_reason() {
+    let chroot = ["--isolation", "chroot"];
+    let output = require!(build(Kind::RestrictedPod, "RUN true\n", &chroot));
+    output.fails(4, &["the isolation `chroot` does not work here: this is not uid 0", "--user 0"]);
+    // Nobody asks where nothing is run.
+    require!(build(Kind::RestrictedPod, "COPY Dockerfile /\n", &chroot)).ok();
+}
+
+#[test]
+fn a_weaker_way_can_be_asked_for() {
+    let emulate = ["--isolation", "emulate"];
+    let output = require!(build(Kind::Single, "RUN chown 7:8 /etc/passwd\n", &emulate)).ok();
+    assert!(output.text().contains("isolation: emulate, emulated ids"), "{output}");
+}
+
+/// Programs that are setuid work where the kernel, or the supervisor, lets them.
+fn check_setuid(kind: Kind, works: bool) {
+    let context = Scratch::new();
+    let text = "#include <stdio.h>\n#include <unistd.h>\n\
+                int main(void) { printf(\"%d for %d\\n\", geteuid(), getuid()); return 0; }\n";
+    let source = context.write("who.c", text);
+    let compiler = require!(requirement::program("gcc"));
+    let mut compile = Command::new(compiler);
+    compile.args(["-static", "-o"]).arg(context.join("who")).arg(source);
+    assert!(compile.status().expect("gcc starts").success());
+    let steps = "COPY who /who\nRUN chown 0:0 /who && chmod 4755 /who\nUSER builder\nRUN /who\n";
+    let output = require!(build_in(&context, kind, steps, &[])).ok();
+    let expected = if works { "0 for 1234" } else { "1234 for 1234" };
+    assert!(output.text().contains(expected), "{kind:?}: {output}");
+}
+
+#[test]
+fn setuid_programs_work_in_namespaces_and_emulated() {
+    check_setuid(Kind::Subordinate, true);
+    check_setuid(Kind::RestrictedPod, true);
+}
+
+#[test]
+fn setuid_programs_gain_nothing_in_chroot() {
+    check_setuid(Kind::RootPod, false);
+}
+
+#[test]
+fn doctor_asks_the_registry_whether_it_lets_us_in() {
+    let registry = require!(Registry::start(&Auth::Basic("me", "secret")));
+    let coracle = require!(Coracle::new());
+    let image = format!("{}/team/app:1", registry.address());
+    let doctor = |options: &[&str]| {
+        let output = coracle.run(&[&DOCTOR, options, &[&image]].concat());
+        (report(&output)["registry"].clone(), output)
+    };
+    let (found, output) = doctor(&["--creds", "me:secret"]);
+    assert_eq!(output.code, 0, "{output}");
+    let ok: Vec<bool> = ["reachable", "credentials", "pull", "push"]
+        .map(|check| found["checks"][check]["ok"] == true)
+        .to_vec();
+    assert_eq!(ok, [true; 4], "{found:#}");
+    assert_eq!(found["checks"]["credentials"]["detail"], "user me", "{found:#}");
+    assert!(!output.text().contains("secret"), "{output}");
+    let (found, output) = doctor(&["--creds", "me:wrong"]);
+    assert_eq!(output.code, 3, "{output}");
+    assert_eq!(found["checks"]["reachable"]["ok"], true, "{found:#}");
+    assert_eq!(found["checks"]["push"]["ok"], false, "{found:#}");
+    drop(registry);
+    let (found, output) = doctor(&[]);
+    assert_eq!(output.code, 3, "{output}");
+    assert_eq!(found["checks"]["reachable"]["ok"], false, "{found:#}");
+    assert_eq!(found["checks"]["push"], Value::Null, "{found:#}");
 }

@@ -46,6 +46,8 @@ pub(crate) struct Manifest {
     pub(crate) masked: bool,
     /// `hostUsers`, or else a user namespace of its own.
     pub(crate) host_users: bool,
+    /// System calls for which the profile kills, in place of refusing.
+    pub(crate) deadly: &'static [&'static str],
 }
 
 impl Manifest {
@@ -59,6 +61,7 @@ impl Manifest {
             filtered: true,
             masked: true,
             host_users: true,
+            deadly: &[],
         }
     }
 
@@ -202,7 +205,11 @@ impl Pod {
             linux["gidMappings"] = ids;
         }
         if filtered {
-            linux["seccomp"] = docker.seccomp(&bounding);
+            let mut profile = docker.seccomp(&bounding);
+            if !self.manifest.deadly.is_empty() {
+                docker.kill(&mut profile, self.manifest.deadly);
+            }
+            linux["seccomp"] = profile;
         }
         let home = if uid == 0 && !read_only { "/root" } else { VOLUME };
         let mut env = vec![
