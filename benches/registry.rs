@@ -129,10 +129,10 @@ fn run(tool: &Tool, words: &[&str], name: &str, values: &Values) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = Instant::now();
     let output = command.output().expect("the tool starts");
-    let took = begun.elapsed();
+    let time = begun.elapsed();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {text}", tool.name);
-    took
+    time
 }
 
 fn median(times: &mut [Duration]) -> f64 {
