@@ -128,11 +128,11 @@ fn run(tool: &Tool, words: &[&str], name: &str, values: &Values) -> Duration {
     command.env("HOME", &values.home).env("XDG_RUNTIME_DIR", &values.home);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = Instant::now();
-    let ended = command.output().expect("the tool starts");
-    let elapsed = begun.elapsed();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{}: {said}", tool.name);
-    elapsed
+    let output = command.output().expect("the tool starts");
+    let time = begun.elapsed();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", tool.name);
+    time
 }
 
 fn median(times: &mut [Duration]) -> f64 {

@@ -120,18 +120,48 @@ impl Task {
 
     /// Says how far the transfer of a blob is.
     pub fn transfer(&self, blob: Digest, done: u64, total: u64) {
-        self.progress.report(Event::Transfer { task: self.id, blob, done, total });
+        self.reporter().transfer(blob, done, total);
     }
 
     /// Adds a remark.
     pub fn note(&self, text: impl Into<String>) {
-        self.progress.report(Event::Note { task: self.id, text: text.into() });
+        self.reporter().note(text);
+    }
+
+    /// Reports on this task from elsewhere.
+    pub fn reporter(&self) -> Reporter {
+        Reporter { task: self.id, progress: Arc::clone(&self.progress) }
     }
 
     /// The work ended well.
     pub fn finish(mut self) {
         self.finished = true;
         self.progress.report(Event::Finished { task: self.id, took: self.started.elapsed() });
+    }
+}
+
+/// Reports on a task that somebody else begins and ends.
+#[derive(Clone)]
+pub struct Reporter {
+    task: TaskId,
+    progress: Arc<dyn Progress>,
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reporter({})", self.task.0)
+    }
+}
+
+impl Reporter {
+    /// Says how far the transfer of a blob is.
+    pub fn transfer(&self, blob: Digest, done: u64, total: u64) {
+        self.progress.report(Event::Transfer { task: self.task, blob, done, total });
+    }
+
+    /// Adds a remark.
+    pub fn note(&self, text: impl Into<String>) {
+        self.progress.report(Event::Note { task: self.task, text: text.into() });
     }
 }
 

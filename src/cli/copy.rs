@@ -36,7 +36,7 @@ use crate::transfer::Pushed;
 /// Copies the image; what it consists of passes through the store, under no name.
 pub(crate) fn copy(session: &Session<'_>, arguments: &CopyArguments) -> Result<(), Failure> {
     let CopyArguments { source, target, platform } = arguments;
-    let (store, client) = (Arc::new(session.store()?), session.client()?);
+    let (store, client) = (Arc::new(session.store()?), Arc::new(session.client()?));
     let local = local(&store, source)?;
     let (image, pushed) = block_on(&session.cancel, async {
         let progress = session.display();

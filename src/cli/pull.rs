@@ -14,7 +14,7 @@ use crate::transfer;
 
 /// Pulls manifest, config and layers, and names the image in the store.
 pub(crate) fn pull(session: &Session<'_>, arguments: &PullArguments) -> Result<(), Failure> {
-    let (store, client) = (Arc::new(session.store()?), session.client()?);
+    let (store, client) = (Arc::new(session.store()?), Arc::new(session.client()?));
     let progress = session.display();
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let reference = &arguments.reference;

@@ -143,12 +143,12 @@ pub fn write_oci_layout(store: &Store, export: &Export, output: &Path) -> Result
 fn add(index: &mut ImageIndex, entries: Vec<Descriptor>) {
     // The full name, or else the tag alone.
     let name = |entry: &Descriptor| {
-        let annotation = |name: &str| entry.annotations.get(name).cloned();
-        (annotation(CONTAINERD_NAME), annotation(REF_NAME))
+        let annotation = |key| Some((key, entry.annotations.get(key)?.clone()));
+        annotation(CONTAINERD_NAME).or_else(|| annotation(REF_NAME))
     };
     let is_same = |entry: &Descriptor, other: &Descriptor| match (name(entry), name(other)) {
-        ((None, None), (None, None)) => other.digest == entry.digest,
-        ((None, ours), (None, theirs)) | ((ours, _), (theirs, _)) => ours == theirs,
+        (None, None) => other.digest == entry.digest,
+        (ours, theirs) => ours == theirs,
     };
     for entry in entries {
         index.manifests.retain(|other| !is_same(&entry, other));

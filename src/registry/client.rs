@@ -208,6 +208,15 @@ impl Client {
         Ok(alive.chain([last]).collect())
     }
 
+    /// What mirrors call the repository of `reference`: a blob that was pulled through one of them can
+    /// be mounted from there.
+    pub fn mirrored(&self, reference: &Reference) -> Vec<Reference> {
+        let sources = self.sources(reference).unwrap_or_default();
+        let name = |it: &Endpoint| format!("{}/{}", it.name, it.repository).parse().ok();
+        let is_other = |it: &Reference| it.registry() != reference.registry();
+        sources.iter().filter_map(name).filter(is_other).collect()
+    }
+
     /// Decides whether the next source may be asked after `error` at `endpoint`: yes, or the error.
     pub(crate) fn give_up_on(
         &self,

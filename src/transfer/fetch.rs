@@ -3,23 +3,23 @@
 //! The network's side awaits pieces; a blocking thread writes and hashes them. A short channel joins
 //! the two, so memory stays the same whatever a layer weighs.
 
-use std::{collections::BTreeSet, io::Write as _};
+use std::{collections::BTreeSet, io::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use crate::oci::{Descriptor, Layer, Reference};
-use crate::progress::Task;
+use crate::progress::{Reporter, Task};
 use crate::registry::{BlobStream, Client, RegistryError};
 use crate::store::{PartialBlob, Store, StoreError};
-use crate::transfer::{PARALLEL, TransferError};
+use crate::transfer::{PARALLEL, TransferError, beside};
 
-/// How many pieces may wait to be written.
-pub(crate) const WAITING: usize = 16;
+/// How many batches may wait to be written.
+pub(crate) const WAITING: usize = 8;
 
-/// Progress is told after so many bytes, so that telling it costs nothing.
-const REPORT: u64 = 256 * 1024;
+/// So many bytes are handed on at once, and progress is told of so many.
+const BATCH: u64 = 256 * 1024;
 
 /// Fetches those of `layers` that the store lacks, from the repository of `reference`.
 ///
@@ -28,7 +28,7 @@ const REPORT: u64 = 256 * 1024;
 /// Fails if a layer cannot be had, is not what it should be, or cannot be stored. Layers that were
 /// complete by then stay.
 pub async fn fetch_layers(
-    client: &Client,
+    client: &Arc<Client>,
     store: &Store,
     reference: &Reference,
     layers: &[Layer],
@@ -46,7 +46,7 @@ pub async fn fetch_layers(
 ///
 /// Fails as [`fetch_layers`] does.
 pub async fn fetch_contents(
-    client: &Client,
+    client: &Arc<Client>,
     store: &Store,
     reference: &Reference,
     image: &Descriptor,
@@ -60,27 +60,34 @@ pub async fn fetch_contents(
 }
 
 async fn fetch_blobs(
-    client: &Client,
+    client: &Arc<Client>,
     store: &Store,
     reference: &Reference,
     blobs: Vec<Descriptor>,
     task: &Task,
 ) -> Result<(), TransferError> {
     let mut seen = BTreeSet::new();
-    let missing = blobs.iter().filter(|blob| !store.has(blob) && seen.insert(blob.digest));
-    let fetches: Vec<_> =
-        missing.map(|blob| Ok(fetch_blob(client, store, reference, blob, task))).collect();
+    let missing = blobs.into_iter().filter(|blob| !store.has(blob) && seen.insert(blob.digest));
+    let fetches: Vec<_> = missing
+        .map(|blob| {
+            let (client, store, task) = (Arc::clone(client), store.clone(), task.reporter());
+            let reference = reference.clone();
+            // Where its connection is, so that no piece waits for another thread to wake.
+            let fetch = async move { fetch_blob(&client, &store, &reference, &blob, &task).await };
+            Ok(beside(fetch))
+        })
+        .collect();
     stream::iter(fetches).try_buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
     Ok(())
 }
 
 /// Fetches one blob into the store.
-pub(crate) async fn fetch_blob(
+async fn fetch_blob(
     client: &Client,
     store: &Store,
     reference: &Reference,
     blob: &Descriptor,
-    task: &Task,
+    task: &Reporter,
 ) -> Result<(), TransferError> {
     let mut writer = begin(store, blob).await?;
     let kept = writer.offset();
@@ -114,7 +121,7 @@ async fn attempt(
     client: &Client,
     reference: &Reference,
     blob: &Descriptor,
-    task: &Task,
+    task: &Reporter,
     writer: PartialBlob,
 ) -> Result<(), TransferError> {
     let stream = client.blob(reference, blob).behind(writer.offset());
@@ -125,7 +132,7 @@ async fn attempt(
 /// Has `write` take what comes from `stream`, on a thread that may block, and verify it.
 pub(crate) async fn write_through<T: Send + 'static>(
     mut stream: BlobStream<'_>,
-    task: &Task,
+    task: &Reporter,
     write: impl FnOnce(mpsc::Receiver<Message>) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, TransferError> {
     let (sender, receiver) = mpsc::channel(WAITING);
@@ -155,28 +162,37 @@ fn blames_beginning(error: &TransferError) -> bool {
     )
 }
 
-/// Passes on the pieces of a blob. That the channel is closed before its end means that the writer
-/// has failed, and will say why.
+/// Passes on the pieces of a blob, several at once: to wake the other side takes longer than to read
+/// a piece. That the channel is closed before its end means that the writer has failed, and will say
+/// why.
 pub(crate) async fn receive(
     stream: &mut BlobStream<'_>,
-    task: &Task,
+    task: &Reporter,
     sender: mpsc::Sender<Message>,
 ) -> Result<(), TransferError> {
     let mut reported = stream.offset();
     let blob = stream.descriptor().clone();
     task.transfer(blob.digest, reported, blob.size);
-    while let Some(piece) = stream.next().await.map_err(TransferError::Registry)? {
-        if sender.send(Message::Piece(piece)).await.is_err() {
-            return Ok(());
-        }
-        if stream.offset() - reported >= REPORT {
+    let (mut pieces, mut ended) = (Vec::new(), false);
+    while !ended {
+        let next = stream.next().await;
+        ended = !matches!(next, Ok(Some(_)));
+        if stream.offset() - reported >= BATCH || ended {
             reported = stream.offset();
             task.transfer(blob.digest, reported, blob.size);
         }
+        let outcome = next.map(|piece| pieces.extend(piece));
+        // What has come before a failure is kept for the next time.
+        let is_full = pieces.iter().map(|it: &Bytes| it.len() as u64).sum::<u64>() >= BATCH;
+        if (is_full || ended)
+            && sender.send(Message::Pieces(std::mem::take(&mut pieces))).await.is_err()
+        {
+            return Ok(());
+        }
+        outcome.map_err(TransferError::Registry)?;
     }
     // A closed channel without this is a failure.
     let _ = sender.send(Message::End).await;
-    task.transfer(blob.digest, blob.size, blob.size);
     Ok(())
 }
 
@@ -184,7 +200,7 @@ pub(crate) async fn receive(
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The next bytes.
-    Piece(Bytes),
+    Pieces(Vec<Bytes>),
     /// That was all, and it was verified as far as the stream does so.
     End,
     /// Nothing more will come, for this reason.
@@ -198,8 +214,9 @@ fn write(
 ) -> Result<(), StoreError> {
     while let Some(message) = receiver.blocking_recv() {
         match message {
-            Message::Piece(piece) => writer
-                .write_all(&piece)
+            Message::Pieces(pieces) => pieces
+                .iter()
+                .try_for_each(|piece| writer.write_all(piece))
                 .map_err(|error| StoreError::unwrap_io("write", expected.digest.hex(), error))?,
             Message::End => return writer.commit_verified(expected),
             Message::Failed(_) => break,

@@ -36,6 +36,27 @@ pub use crate::transfer::stream::{LayerStream, stream_layer};
 /// How many blobs move at once.
 pub(crate) const PARALLEL: usize = 4;
 
+/// Runs `work` as a task of its own, on whatever thread is free. It ends with the future.
+pub(crate) async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    struct EndWithMe<T>(tokio::task::JoinHandle<T>);
+
+    impl<T> Drop for EndWithMe<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    let mut task = EndWithMe(tokio::spawn(work));
+    match (&mut task.0).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody aborts it but we: the runtime is going down, and with it whoever waits.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// Tells what registries have warned of, and which mirrors failed, since the last time.
 pub fn report_warnings(client: &Client, progress: &Arc<dyn Progress>) {
     for warning in client.take_warnings() {

@@ -230,11 +230,14 @@ impl Job<'_> {
     }
 
     /// Other repositories of the same registry that have the blob: those that were pushed to just
-    /// now, that which the caller knows, and those that the store remembers.
+    /// now, that which the caller knows, and those that the store remembers, by their own names and
+    /// by those that mirrors have for them.
     fn neighbours(&self, digest: &Digest) -> Vec<Reference> {
         let remembered = self.push.store.origins(&[*digest]).remove(digest).unwrap_or_default();
         let known = self.earlier.iter().chain(self.push.origins.get(digest)).chain(&remembered);
+        let names = |it: &Reference| [vec![it.clone()], self.push.client.mirrored(it)].concat();
         let mut neighbours: Vec<Reference> = Vec::new();
+        let known = known.flat_map(names);
         for reference in known.filter(|it| it.registry() == self.target.registry()) {
             let reference = reference.with_digest(*digest);
             let is_other = reference.repository() != self.target.repository();

@@ -3,6 +3,7 @@
 //! Nothing of them stays on this machine.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{self, Read, Write as _},
     sync::Arc,
@@ -24,8 +25,8 @@ use crate::transfer::fetch::{Message, WAITING, receive, write_through};
 /// size and digest are right.
 #[derive(Debug)]
 pub struct LayerStream {
-    pieces: mpsc::Receiver<Message>,
-    piece: Bytes,
+    messages: mpsc::Receiver<Message>,
+    pieces: VecDeque<Bytes>,
     ended: bool,
 }
 
@@ -36,10 +37,10 @@ pub fn stream_layer(
     client: &Arc<Client>,
     reference: &Reference,
     layer: &Layer,
-    task: &Arc<Task>,
+    task: &Task,
 ) -> LayerStream {
-    let (sender, pieces) = mpsc::channel(WAITING);
-    let (client, reference, task) = (Arc::clone(client), reference.clone(), Arc::clone(task));
+    let (sender, messages) = mpsc::channel(WAITING);
+    let (client, reference, task) = (Arc::clone(client), reference.clone(), task.reporter());
     let blob = layer.descriptor.clone();
     runtime.spawn(async move {
         let mut stream = client.blob(&reference, &blob);
@@ -48,22 +49,31 @@ pub fn stream_layer(
             let _ = sender.send(Message::Failed(Box::new(error))).await;
         }
     });
-    LayerStream { pieces, piece: Bytes::new(), ended: false }
+    LayerStream { messages, pieces: VecDeque::new(), ended: false }
 }
 
 impl Read for LayerStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Message::Piece(piece)) => self.piece = piece,
+        loop {
+            if let Some(piece) = self.pieces.front_mut() {
+                if piece.is_empty() {
+                    self.pieces.pop_front();
+                    continue;
+                }
+                let count = buffer.len().min(piece.len());
+                buffer[..count].copy_from_slice(&piece.split_to(count));
+                return Ok(count);
+            }
+            if self.ended {
+                return Ok(0);
+            }
+            match self.messages.blocking_recv() {
+                Some(Message::Pieces(pieces)) => self.pieces = pieces.into(),
                 Some(Message::End) => self.ended = true,
                 Some(Message::Failed(error)) => return Err(io::Error::other(*error)),
                 None => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
     }
 }
 
@@ -78,7 +88,8 @@ pub(crate) async fn fetch_file(
     let writer = store.writer_for(blob).map_err(TransferError::Store)?;
     let stream = client.blob(reference, blob).behind(0);
     let expected = blob.clone();
-    write_through(stream, task, move |receiver| write(writer, receiver, &expected)).await
+    write_through(stream, &task.reporter(), move |receiver| write(writer, receiver, &expected))
+        .await
 }
 
 fn write(
@@ -86,9 +97,10 @@ fn write(
     mut receiver: mpsc::Receiver<Message>,
     expected: &Descriptor,
 ) -> Result<File, StoreError> {
-    while let Some(Message::Piece(piece)) = receiver.blocking_recv() {
-        writer
-            .write_all(&piece)
+    while let Some(Message::Pieces(pieces)) = receiver.blocking_recv() {
+        pieces
+            .iter()
+            .try_for_each(|piece| writer.write_all(piece))
             .map_err(|error| StoreError::unwrap_io("write", expected.digest.hex(), error))?;
     }
     // If the other side has failed, the file is not what it should be.

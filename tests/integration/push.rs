@@ -73,6 +73,22 @@ fn base_layers_are_mounted_from_the_repository_they_came_from() {
 }
 
 #[test]
+fn base_layers_are_mounted_from_the_mirror_that_they_came_through() {
+    let registry = require!(Registry::open());
+    require!(base::push_busybox(&registry));
+    let proxy = Proxy::start(&registry.address());
+    let coracle = require!(Coracle::new());
+    let context = context();
+    let name = format!("{}/team/app:1", proxy.address());
+    let (mirror, directory) = (proxy.as_docker_hub(), context.path().display().to_string());
+    let build = ["build", "--registry-mirror", &mirror, "-t", &name, "--push", &directory];
+    coracle.run(&build).ok();
+    assert_eq!(Image::from_registry(&registry, "team/app", "1").layers.len(), 3);
+    // The own layer and the config.
+    assert_eq!(proxy.count(&Method::PUT, "/blobs/uploads/"), 2, "{:#?}", proxy.seen());
+}
+
+#[test]
 fn a_large_layer_goes_up_while_later_steps_run() {
     let registry = require!(Registry::open());
     require!(base::push_busybox(&registry));

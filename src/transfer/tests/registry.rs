@@ -145,7 +145,7 @@ impl Progress for Log {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b081_what_is_pushed_can_be_pulled_and_moves_once() {
     let Some(registry) = open() else { return };
-    let (from, client) = (bench(), client());
+    let (from, client) = (bench(), Arc::new(client()));
     let (descriptor, manifest) = image(&from.store);
     let targets =
         [named(&registry, "a/one:1"), named(&registry, "a/one:2"), named(&registry, "b:1")];
@@ -326,7 +326,7 @@ async fn b007_b008_a_certificate_is_believed_only_with_a_reason() {
 #[test]
 fn futures_can_move_between_threads() {
     fn is_send<T: Send>(_: T) {}
-    let (bench, client) = (bench(), client());
+    let (bench, client) = (bench(), Arc::new(client()));
     let reference = "a:1".parse().expect("a reference");
     is_send(resolve(&client, &bench.store, &reference, &Platform::host()));
     let task = Task::start(&silent(), "pull");

@@ -18,6 +18,8 @@ impl Buildah {
         requirement::program("buildah")?;
         let home = Scratch::new();
         home.write("policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
+        // None of the machine's settings; some versions want the file to be there.
+        home.write("registries.conf", "");
         Ok(Self { home })
     }
 
