@@ -77,17 +77,6 @@ impl DockerDefault {
         })
     }
 
-    /// The same profile, but for some calls it kills the process.
-    pub(crate) fn kill(&self, profile: &mut Value, names: &[&str]) {
-        let rules = profile["syscalls"].as_array_mut().expect("a profile has rules");
-        for rule in rules.iter_mut() {
-            let allowed = rule["names"].as_array_mut().expect("a rule has names");
-            allowed.retain(|name| !names.iter().any(|it| name == it));
-        }
-        rules.retain(|rule| rule["names"].as_array().is_some_and(|names| !names.is_empty()));
-        rules.push(json!({"names": names, "action": "SCMP_ACT_KILL_PROCESS"}));
-    }
-
     /// Which devices a container may use.
     pub(crate) fn devices(&self) -> Value {
         let mut rules = vec![json!({"allow": false, "access": "rwm"})];
@@ -104,6 +93,17 @@ impl DockerDefault {
         rules.push(json!({"allow": true, "type": "c", "major": 136, "access": "rwm"}));
         json!(rules)
     }
+}
+
+/// The same profile, but for some calls it kills the process.
+pub(crate) fn kill_on(profile: &mut Value, names: &[&str]) {
+    let rules = profile["syscalls"].as_array_mut().expect("a profile has rules");
+    for rule in rules.iter_mut() {
+        let allowed = rule["names"].as_array_mut().expect("a rule has names");
+        allowed.retain(|name| !names.iter().any(|it| name == it));
+    }
+    rules.retain(|rule| rule["names"].as_array().is_some_and(|names| !names.is_empty()));
+    rules.push(json!({"names": names, "action": "SCMP_ACT_KILL_PROCESS"}));
 }
 
 fn number(text: &str) -> u64 {

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::support::coracle::Output;
 use crate::support::coracle::finish;
+use crate::support::docker_default;
 use crate::support::docker_default::DockerDefault;
 use crate::support::requirement;
 use crate::support::scratch::Scratch;
@@ -207,7 +208,7 @@ impl Pod {
         if filtered {
             let mut profile = docker.seccomp(&bounding);
             if !self.manifest.deadly.is_empty() {
-                docker.kill(&mut profile, self.manifest.deadly);
+                docker_default::kill_on(&mut profile, self.manifest.deadly);
             }
             linux["seccomp"] = profile;
         }
