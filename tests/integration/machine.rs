@@ -21,7 +21,7 @@ fn without_user_namespaces_a_build_says_so() {
     let build = ["build", "--registry-mirror", &mirror, &directory];
     let text = coracle.run_without_namespaces(&build).ok().text();
     assert!(text.contains("isolation: emulate") && text.contains("not namespaces: "), "{text}");
-    let strict = [&build[..], &["--min-isolation", "namespaces"]].concat();
+    let strict = [&build[..], &["--no-cache", "--min-isolation", "namespaces"]].concat();
     coracle.run_without_namespaces(&strict).fails(4, &["user namespaces", "hint"]);
 }
 
