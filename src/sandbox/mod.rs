@@ -10,6 +10,7 @@
 //! the backends: [`Isolation`] names them. In each, `step` becomes the command.
 
 mod advice;
+mod answering;
 mod cancel;
 mod caps;
 mod cgroup;

@@ -197,12 +197,35 @@ impl Listener {
 
     /// Whether nobody is left to whom the filter applies.
     fn is_alone(&self) -> io::Result<bool> {
-        let mut polled = libc::pollfd { fd: self.0.as_raw_fd(), events: 0, revents: 0 };
+        Ok(self.poll(0)? & libc::POLLHUP != 0)
+    }
+
+    /// Whether a call waits that nobody has received.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.poll(0).is_ok_and(|events| events & libc::POLLIN != 0)
+    }
+
+    /// Waits until a call does; `false` when nobody is left who could make one.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn wait_until_asked(&self) -> io::Result<bool> {
+        loop {
+            match self.poll(-1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                events => return Ok(events? & libc::POLLHUP == 0),
+            }
+        }
+    }
+
+    fn poll(&self, milliseconds: i32) -> io::Result<i16> {
+        let mut polled = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: `polled` is one element, and outlives the call.
-        if unsafe { libc::poll(&raw mut polled, 1, 0) } < 0 {
+        if unsafe { libc::poll(&raw mut polled, 1, milliseconds) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(polled.revents & libc::POLLHUP != 0)
+        Ok(polled.revents)
     }
 
     /// Ends the wait of the call `id`. That the caller is gone by now is no error.

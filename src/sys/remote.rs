@@ -35,14 +35,20 @@ pub(crate) fn read(process: Pid, address: u64, buffer: &mut [u8]) -> Result<usiz
 ///
 /// As for [`read`]; `ENAMETOOLONG` if there is no end within the limit.
 pub(crate) fn read_string(process: Pid, address: u64, limit: usize) -> Result<Vec<u8>, Errno> {
+    // Most strings are short.
+    let mut short = [0; 256];
+    let mut long = Vec::new();
     let mut string = Vec::new();
     let mut at = address;
     while string.len() < limit {
         let in_page = usize::try_from(at % PAGE as u64).map_or(PAGE, |offset| PAGE - offset);
-        // Most strings are short.
-        let wanted =
-            in_page.min(limit - string.len()).min(if string.is_empty() { 256 } else { limit });
-        let mut chunk = [0; PAGE];
+        let chunk: &mut [u8] = if string.is_empty() {
+            &mut short
+        } else {
+            long.resize(PAGE, 0);
+            &mut long
+        };
+        let wanted = in_page.min(limit - string.len()).min(chunk.len());
         let count = read(process, at, &mut chunk[..wanted])?;
         if count == 0 {
             return Err(Errno::FAULT);

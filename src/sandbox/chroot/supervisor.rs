@@ -1,11 +1,8 @@
 //! The process that starts the command, and answers its calls until it has ended.
 
 use std::fs::File;
-use std::io;
-use std::num::NonZero;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::thread;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -13,6 +10,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Signal, chdir, chroot, fchdir};
 use rustix::thread::CapabilitySet;
 
+use crate::sandbox::answering::{Answers, answer_from_now_on};
 use crate::sandbox::caps;
 use crate::sandbox::chroot::answer::Question;
 use crate::sandbox::chroot::bury::become_reaper;
@@ -23,8 +21,8 @@ use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::protocol::{Message, Order, Outcome, send};
 use crate::sandbox::step::{self, Confinement};
 use crate::sandbox::{limits, seccomp, start};
-use crate::sys::notify::{self, Listener};
-use crate::sys::process::{exit_now, fork_with, set_no_new_privileges};
+use crate::sys::notify::{self, Listener, Notification};
+use crate::sys::process::{fork_with, set_no_new_privileges};
 
 /// What root may do in a step of Docker's, without what would reach others here: the network of the
 /// pod is the builder's, devices work, and a second `chroot` would let it climb out of the first.
@@ -33,9 +31,6 @@ pub(in crate::sandbox) const KEPT: CapabilitySet = caps::DOCKERS
     .difference(CapabilitySet::NET_RAW)
     .difference(CapabilitySet::SETPCAP)
     .difference(CapabilitySet::SYS_CHROOT);
-
-/// More threads than this do not answer faster.
-const MOST_THREADS: usize = 4;
 
 /// Runs the order and reports on `reports`. Returns this process's exit code.
 pub(super) fn main(order: &Order, inside: Inside, reports: &File) -> i32 {
@@ -66,41 +61,29 @@ fn run(order: &Order, inside: Inside) -> Result<Outcome, Failure> {
     if let Some(listener) = listener {
         let listener = Listener::from_descriptor(listener);
         listener.take_turns();
-        answer_from_now_on(inside, listener).to("start a thread")?;
+        answer_from_now_on(Arc::new(Desk { inside, listener })).to("start a thread")?;
     }
     let not_started = start::not_started(failure).to("hear from the command's process")?;
     let status = start::reap(command).to("wait for the command")?;
     Ok(not_started.unwrap_or_else(|| start::outcome(status)))
 }
 
-/// Answers in threads of their own, until this process ends.
-fn answer_from_now_on(inside: Inside, listener: Listener) -> io::Result<()> {
-    let shared = Arc::new((inside, listener));
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(2, MOST_THREADS);
-    for _ in 0..threads {
-        let shared = Arc::clone(&shared);
-        let work = move || {
-            let (inside, listener) = &*shared;
-            let _end = EndWithPanic;
-            // Whatever goes wrong with one call is that call's trouble, and a caller that hears nothing
-            // is killed in the end.
-            while let Ok(Some(notification)) = listener.receive() {
-                let _ = Question { inside, listener, notification }.answer();
-            }
-        };
-        thread::Builder::new().spawn(work)?;
-    }
-    Ok(())
+/// What is inside, and where calls come from.
+struct Desk {
+    inside: Inside,
+    listener: Listener,
 }
 
-/// Ends this process if its thread panics: nobody else would answer the calls that it had taken on.
-struct EndWithPanic;
+impl Answers for Desk {
+    fn listener(&self) -> &Listener {
+        &self.listener
+    }
 
-impl Drop for EndWithPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            exit_now(101);
-        }
+    fn answer(&self, notification: Notification) {
+        let Self { inside, listener } = self;
+        // Whatever goes wrong with one call is that call's trouble, and a caller that hears nothing is
+        // killed in the end.
+        let _ = Question { inside, listener, notification }.answer();
     }
 }
 

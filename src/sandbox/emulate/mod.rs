@@ -11,7 +11,7 @@
 //!   `others` or `sockets`.
 //! - `trace` follows all processes, and changes what `execve` is told (`exec`).
 //! - `resolve` leads from a path to a file: through `mounts` (made by `surroundings`), `procfs` and
-//!   `start_point`; `access` says who may; `records` whose it is; `devices` and `proxies` stand in
+//!   `start_point`; `known` remembers where it led; `access` says who may; `records` whose it is; `devices` and `proxies` stand in
 //!   for what cannot be had.
 //! - `world` is what all of them share; `process` and `credentials` are what is known of the step.
 //!
@@ -35,6 +35,8 @@ mod files;
 mod filter;
 #[cfg(target_arch = "x86_64")]
 mod identity;
+#[cfg(target_arch = "x86_64")]
+mod known;
 #[cfg(target_arch = "x86_64")]
 mod mounts;
 #[cfg(target_arch = "x86_64")]

@@ -4,26 +4,37 @@ use std::sync::{Arc, PoisonError};
 
 use rustix::io::Errno;
 
+use crate::sandbox::answering::Answers;
 use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::files::xattrs::By;
 use crate::sandbox::emulate::files::{attributes, directory, names, open, stat, xattrs};
 use crate::sandbox::emulate::world::World;
-use crate::sandbox::emulate::{identity, others, quotas, sockets};
-use crate::sys::notify::{Answer, Notification};
+use crate::sandbox::emulate::{identity, known, others, quotas, sockets};
+use crate::sys::notify::{Answer, Listener, Notification};
 
 const FOLLOW: By = By::Path { follow: true };
 const NO_FOLLOW: By = By::Path { follow: false };
 const LINK_ITSELF: u32 = libc::AT_SYMLINK_NOFOLLOW.unsigned_abs();
 const DIRECTORY_ONLY: u32 = libc::AT_REMOVEDIR.unsigned_abs();
 
-/// Answers calls until nobody is left who could make any.
-pub(super) fn serve(world: &Arc<World>) {
-    while let Ok(Some(asked)) = world.listener().receive() {
+/// Knows the answers.
+pub(super) struct Desk(pub(super) Arc<World>);
+
+impl Answers for Desk {
+    fn listener(&self) -> &Listener {
+        self.0.listener()
+    }
+
+    fn answer(&self, asked: Notification) {
+        let Self(world) = self;
         let closed = world.closed.read().unwrap_or_else(PoisonError::into_inner);
         let answered = match world.processes.of(asked.thread) {
             Some(process) if !*closed => find(&Call { world, process, asked }),
             _ => Err(Errno::SRCH),
         };
+        if known::changes_names(&asked) {
+            world.known.forget();
+        }
         drop(closed);
         answer(world, asked.id, answered);
     }

@@ -1,7 +1,8 @@
 //! The step's processes: who they are, where they stand, and that there are no others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rustix::process::Pid;
 
@@ -12,6 +13,8 @@ use crate::sandbox::emulate::start_point::Base;
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: Pid,
+    /// The directory in `/proc` that lists its descriptors, once it is known.
+    pub(super) descriptors: OnceLock<OwnedFd>,
     state: Mutex<State>,
 }
 
@@ -28,7 +31,7 @@ pub(super) struct State {
 
 impl Process {
     pub(super) fn new(pid: Pid, state: State) -> Self {
-        Self { pid, state: Mutex::new(state) }
+        Self { pid, descriptors: OnceLock::new(), state: Mutex::new(state) }
     }
 
     /// Who it is now.

@@ -56,9 +56,14 @@ impl Proxies {
         Ok(made)
     }
 
+    /// Whether any descriptor stands for something else.
+    pub(super) fn are_any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// What a descriptor of the step stands for: usually itself.
     pub(super) fn resolve(&self, fd: OwnedFd) -> Result<OwnedFd, Errno> {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.are_any() {
             return Ok(fd);
         }
         let key = inode(&fstat(&fd)?);

@@ -1,6 +1,6 @@
 //! Where relative paths begin: the working directory, or a directory that a process has open.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
@@ -42,11 +42,37 @@ impl World {
         if number < 0 {
             return Err(Errno::BADF);
         }
-        let path = format!("{}/fd/{number}", call.thread().as_raw_pid());
-        let opened = openat(&self.proc, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let opened = self.in_descriptors(call, |descriptors| {
+            openat(descriptors, number.to_string(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        });
         call.still_pending()?;
         let missing = |errno| if errno == Errno::NOENT { Errno::BADF } else { errno };
         self.proxies.resolve(opened.map_err(missing)?)
+    }
+
+    /// Does something in the directory that lists the caller's descriptors.
+    pub(super) fn in_descriptors<T>(
+        &self,
+        call: &Call<'_>,
+        act: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let thread = call.thread();
+        let open = || {
+            let path = format!("{}/fd", thread.as_raw_pid());
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(&self.proc, path, flags, Mode::empty())
+        };
+        if thread != call.process.pid {
+            // A thread may have descriptors of its own.
+            return act(open()?.as_fd());
+        }
+        if let Some(directory) = call.process.descriptors.get() {
+            return act(directory.as_fd());
+        }
+        let directory = open()?;
+        // It names this process, and none that has its number later.
+        call.still_pending()?;
+        act(call.process.descriptors.get_or_init(|| directory).as_fd())
     }
 
     /// The base at an open directory.

@@ -14,9 +14,12 @@ use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::layer::HELD;
+use crate::sandbox::answering::answer_from_now_on;
 use crate::sandbox::emulate::call::{Call, HERE};
 use crate::sandbox::emulate::credentials::Credentials;
 use crate::sandbox::emulate::exec::programs::Programs;
+use crate::sandbox::emulate::known::Known;
+use crate::sandbox::emulate::notifications::Desk;
 use crate::sandbox::emulate::process::{Process, Processes, State};
 use crate::sandbox::emulate::procfs::NodeKind;
 use crate::sandbox::emulate::proxies::Proxies;
@@ -24,11 +27,11 @@ use crate::sandbox::emulate::records::Records;
 use crate::sandbox::emulate::resolve::Walked;
 use crate::sandbox::emulate::scratch::Scratch;
 use crate::sandbox::emulate::sockets::Sockets;
+use crate::sandbox::emulate::start;
 use crate::sandbox::emulate::start_point::Base;
 use crate::sandbox::emulate::surroundings::{self, MadeIn, Surroundings};
 use crate::sandbox::emulate::trace::Tracer;
 use crate::sandbox::emulate::world::World;
-use crate::sandbox::emulate::{notifications, start};
 use crate::sandbox::error::{Failure, While as _};
 use crate::sandbox::protocol::{Order, Outcome};
 use crate::sandbox::{RootFs, User, WholeTree};
@@ -38,11 +41,6 @@ use crate::sys::{beneath, ptrace};
 
 /// What new files are like: readable by all, writable by the owner.
 const UMASK: u32 = 0o022;
-/// How many threads answer at a time: as many as there are processors, within these limits. While one
-/// waits for the disk another goes on; the more there are, the colder are their caches.
-const MIN_WORKERS: usize = 2;
-const MAX_WORKERS: usize = 8;
-
 /// Carries out the order; `orders` closing means that the sandbox is to end.
 pub(super) fn serve(order: &Order, orders: File) -> Result<Outcome, Failure> {
     let unsupported =
@@ -122,6 +120,7 @@ fn build(
     let world = World {
         mounts,
         records,
+        known: Known::default(),
         processes: Processes::default(),
         programs: Programs::new(programs).to("make a directory for programs")?,
         proxies: Proxies::new(proxies),
@@ -206,12 +205,8 @@ fn supervise(
     world.listener.get_or_init(|| listener);
     let process = first_process(order, world, main)?;
     world.processes.insert(main, process);
-    let count = std::thread::available_parallelism().map_or(MIN_WORKERS, Into::into);
-    for _ in 0..count.clamp(MIN_WORKERS, MAX_WORKERS) {
-        let world = Arc::clone(world);
-        let work = move || notifications::serve(&world);
-        std::thread::Builder::new().spawn(work).to("start a thread")?;
-    }
+    let desk = Desk(Arc::clone(world));
+    answer_from_now_on(Arc::new(desk)).to("start a thread")?;
     let watching = Arc::clone(world);
     let watch = move || {
         // The builder sends nothing after its order, so this is its end or its wish.

@@ -11,6 +11,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::sandbox::emulate::devices::Devices;
 use crate::sandbox::emulate::exec::programs::Programs;
+use crate::sandbox::emulate::known::Known;
 use crate::sandbox::emulate::mounts::{Mounts, host_path};
 use crate::sandbox::emulate::process::Processes;
 use crate::sandbox::emulate::proxies::Proxies;
@@ -25,6 +26,7 @@ use crate::sys::notify::Listener;
 pub(super) struct World {
     pub(super) mounts: Mounts,
     pub(super) records: Records,
+    pub(super) known: Known,
     pub(super) processes: Processes,
     pub(super) programs: Programs,
     pub(super) scratch: Scratch,

@@ -1,8 +1,9 @@
 //! `stat` and its kin: what the kernel says of a file, with the owner and mode that the image says.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Stat, fstatfs, major, minor, statat};
 use rustix::io::Errno;
@@ -12,7 +13,7 @@ use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::credentials::Credentials;
 use crate::sandbox::emulate::procfs::{self, Node, NodeKind};
 use crate::sandbox::emulate::records::{Owner, inode};
-use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Walked};
+use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Walked, own_path};
 use crate::sandbox::emulate::start_point::Base;
 use crate::sandbox::emulate::world::World;
 
@@ -33,6 +34,7 @@ pub(in crate::sandbox::emulate) fn stat(call: &Call<'_>, follow: bool) -> Answer
 /// `fstat`.
 pub(in crate::sandbox::emulate) fn fstat(call: &Call<'_>) -> Answered {
     let stat = look_at_descriptor(call, call.int(0))?;
+    call.still_pending()?;
     call.write(call.word(1), &encode(&stat))?;
     Ok(Reply::DONE)
 }
@@ -77,7 +79,7 @@ fn look(call: &Call<'_>, directory: i32, path: &[u8], flags: u32) -> Result<Stat
             return look_at_descriptor(call, directory);
         }
         return match call.world.find(call, HERE, b".", true)? {
-            Walked::Found(found) => Ok(told(call, &found)),
+            Walked::Found(found) => Ok(told(call, &found.stat, found.fd.as_fd())),
             Walked::Node(node) => procfs::stat(call.world, &node),
             Walked::Missing(..) => Err(Errno::NOENT),
         };
@@ -85,10 +87,36 @@ fn look(call: &Call<'_>, directory: i32, path: &[u8], flags: u32) -> Result<Stat
     if let Some(result) = look_at_name(call, directory, path, follow) {
         return result;
     }
-    match call.world.find(call, directory, path, follow)? {
-        Walked::Found(found) => Ok(told(call, &found)),
-        Walked::Node(node) => procfs::stat(call.world, &node),
-        Walked::Missing(..) => Err(Errno::NOENT),
+    let known = &call.world.known;
+    // Others it may lead nowhere, where they may not search.
+    let moment = (path.starts_with(b"/") && call.may_search_all()).then(|| known.now());
+    if moment.is_some()
+        && let Some(end) = known.find(path, follow)
+    {
+        let file = end.ok_or(Errno::NOENT)?;
+        return Ok(told(call, &rustix::fs::fstat(&*file)?, file.as_fd()));
+    }
+    let walked = call.world.find(call, directory, path, follow);
+    let remember = |end| {
+        if let Some(moment) = moment {
+            known.remember(moment, path, follow, end);
+        }
+    };
+    match walked {
+        Ok(Walked::Found(found)) => {
+            let told = told(call, &found.stat, found.fd.as_fd());
+            remember(Some(Arc::new(found.fd)));
+            Ok(told)
+        }
+        Ok(Walked::Node(node)) => procfs::stat(call.world, &node),
+        Ok(Walked::Missing(..)) => Err(Errno::NOENT),
+        Err(errno) => {
+            // Below `/proc` things come and go by themselves.
+            if errno == Errno::NOENT && call.world.mounts.is_in_tree(path) {
+                remember(None);
+            }
+            Err(errno)
+        }
     }
 }
 
@@ -108,13 +136,14 @@ fn look_at_name(
         let base = call.process.directory();
         let Base::Files { fd, .. } = &*base else { return None };
         let stat = statat(fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        let within = crate::sandbox::emulate::resolve::own_path(fd.as_fd());
+        let within = own_path(fd.as_fd());
         (stat, within)
     } else {
-        let within = format!("{}/fd/{directory}/", call.thread().as_raw_pid()).into_bytes();
-        let at = [&*within, path].concat();
-        let stat = statat(&world.proc, OsStr::from_bytes(&at), AtFlags::SYMLINK_NOFOLLOW);
-        (stat, [b"/proc/", &*within].concat())
+        let at = [directory.to_string().as_bytes(), b"/", path].concat();
+        let stat = world.in_descriptors(call, |fds| {
+            statat(fds, OsStr::from_bytes(&at), AtFlags::SYMLINK_NOFOLLOW)
+        });
+        (stat, format!("/proc/{}/fd/{directory}", call.thread().as_raw_pid()).into_bytes())
     };
     // If not, perhaps the directory is missing, perhaps it stands for another.
     let mut stat = found.ok()?;
@@ -131,21 +160,37 @@ fn look_at_name(
     Some(Ok(stat))
 }
 
+/// Whoever uses this says [`still_pending`](Call::still_pending) before the answer.
 fn look_at_descriptor(call: &Call<'_>, number: i32) -> Result<Stat, Errno> {
-    let found = Found::new(call.world.descriptor_of(call, number)?)?;
-    if let Some(path) = call.world.scratch.listing(&found.stat) {
-        let node = Node { path, kind: NodeKind::Directory };
-        return procfs::stat(call.world, &node);
+    let world = call.world;
+    if number >= 0 && !world.proxies.are_any() {
+        // Through the link in `/proc` the kernel looks at the open file itself.
+        let name = number.to_string();
+        let stat = world.in_descriptors(call, |fds| statat(fds, &*name, AtFlags::empty()));
+        if let Ok(stat) = stat
+            && world.file_devices.contains(&stat.st_dev)
+            && world.scratch.listing(&stat).is_none()
+        {
+            let path = || format!("/proc/{}/fd/{number}", call.thread().as_raw_pid()).into_bytes();
+            let mut told = stat;
+            tell(world, &world.records.owner(&stat, path), &mut told);
+            return Ok(told);
+        }
     }
-    Ok(told(call, &found))
+    let found = Found::new(world.descriptor_of(call, number)?)?;
+    if let Some(path) = world.scratch.listing(&found.stat) {
+        let node = Node { path, kind: NodeKind::Directory };
+        return procfs::stat(world, &node);
+    }
+    Ok(told(call, &found.stat, found.fd.as_fd()))
 }
 
 /// What the image says of a file that was found.
-fn told(call: &Call<'_>, found: &Found) -> Stat {
-    let mut stat = found.stat;
-    let owner = owner_of(call.world, &call.process.credentials(), found);
-    tell(call.world, &owner, &mut stat);
-    stat
+fn told(call: &Call<'_>, stat: &Stat, fd: BorrowedFd<'_>) -> Stat {
+    let mut told = *stat;
+    let owner = owner(call.world, &call.process.credentials(), stat, fd);
+    tell(call.world, &owner, &mut told);
+    told
 }
 
 /// Makes a stat of the disk one of the image.
@@ -164,10 +209,15 @@ pub(in crate::sandbox::emulate) fn owner_of(
     who: &Credentials,
     found: &Found,
 ) -> Owner {
-    let mut owner = world.records.owner(&found.stat, || found.path());
-    let is_nameless = matches!(found.kind(), FileType::Fifo | FileType::Socket)
-        || found.stat.st_mode & libc::S_IFMT == 0;
-    if is_nameless && !world.file_devices.contains(&found.stat.st_dev) {
+    owner(world, who, &found.stat, found.fd.as_fd())
+}
+
+fn owner(world: &World, who: &Credentials, stat: &Stat, fd: BorrowedFd<'_>) -> Owner {
+    let mut owner = world.records.owner(stat, || own_path(fd));
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_nameless =
+        matches!(kind, FileType::Fifo | FileType::Socket) || stat.st_mode & libc::S_IFMT == 0;
+    if is_nameless && !world.file_devices.contains(&stat.st_dev) {
         (owner.uid, owner.gid) = (who.users.files, who.groups.files);
     }
     owner
