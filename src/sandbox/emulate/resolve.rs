@@ -384,13 +384,22 @@ impl World {
         }
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let tree = self.mounts.tree();
-        match openat2(tree, OsStr::from_bytes(path), flags, Mode::empty(), inside) {
-            Ok(fd) => match opened(fd) {
-                // A link may have led to what is covered.
-                Quick::Opened(_, stat) if self.mounts.is_covered(&stat) => Quick::Unsure,
-                Quick::Opened(fd, _) if self.mounts.hides() && self.is_hidden(&fd) => Quick::Unsure,
-                result => result,
-            },
+        let open = |how| openat2(tree, OsStr::from_bytes(path), flags, Mode::empty(), how);
+        if self.mounts.hides() {
+            // Without links a path that is in the tree leads to nothing that is hidden.
+            match open(inside | ResolveFlags::NO_SYMLINKS).map(opened) {
+                Ok(Quick::Opened(_, stat)) if self.mounts.is_covered(&stat) => {
+                    return Quick::Unsure;
+                }
+                Ok(quick) => return quick,
+                Err(_) => {}
+            }
+        }
+        match open(inside).map(opened) {
+            // A link may have led to what is covered.
+            Ok(Quick::Opened(_, stat)) if self.mounts.is_covered(&stat) => Quick::Unsure,
+            Ok(Quick::Opened(fd, _)) if self.mounts.hides() && self.is_hidden(&fd) => Quick::Unsure,
+            Ok(quick) => quick,
             Err(Errno::NOENT) if self.is_surely_missing(path) => Quick::Failed(Errno::NOENT),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::AGAIN) => {
                 Quick::Unsure
@@ -414,10 +423,13 @@ impl World {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let directory = if directory.is_empty() { b"/" } else { directory };
         let at = OsStr::from_bytes(directory);
-        match openat2(self.mounts.tree(), at, DIRECTORY, Mode::empty(), inside) {
+        let open = |how| openat2(self.mounts.tree(), at, DIRECTORY, Mode::empty(), how);
+        let direct = open(inside | ResolveFlags::NO_SYMLINKS);
+        let is_direct = direct.is_ok();
+        match direct.or_else(|_| open(inside)) {
             Ok(fd) => {
                 let is_plain = fstat(&fd).is_ok_and(|stat| !self.mounts.is_covered(&stat))
-                    && !(self.mounts.hides() && self.is_hidden(&fd));
+                    && (is_direct || !(self.mounts.hides() && self.is_hidden(&fd)));
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
                 is_plain && matches!(statat(&fd, OsStr::from_bytes(name), flags), Err(Errno::NOENT))
             }

@@ -116,6 +116,16 @@ fn open_at(call: &Call<'_>, directory: i32, path: &[u8], flags: u32, mode: u32) 
     }
     let base = call.base(directory, path)?;
     let exclusive = wanted.creates() && wanted.has(OFlags::EXCL);
+    if wanted.creates() && !path.ends_with(b"/") && call.may_search_all() {
+        // What is to be made is most often not there. If it is, or cannot be made, that is told below.
+        let created = call
+            .world
+            .parent(call, directory, path)
+            .and_then(|(around, name)| create(call, &around, &name, &wanted));
+        if created.is_ok() {
+            return created;
+        }
+    }
     if !exclusive && !wanted.is_path_only() {
         let flags = wanted.ours() | (wanted.flags & OFlags::NOFOLLOW);
         match call.world.quick(call, base.as_deref(), path, flags) {
@@ -124,14 +134,6 @@ fn open_at(call: &Call<'_>, directory: i32, path: &[u8], flags: u32, mode: u32) 
             // A pipe that nobody reads, or something that cannot be opened.
             Quick::Failed(Errno::NXIO) | Quick::Unsure => {}
             Quick::Failed(errno) => return Err(errno),
-        }
-    }
-    if wanted.creates() && !path.ends_with(b"/") && call.may_search_all() {
-        let (around, name) = call.world.parent(call, directory, path)?;
-        match create(call, &around, &name, &wanted) {
-            // It may be a link to something that is not there yet.
-            Err(Errno::EXIST) if !exclusive => {}
-            result => return result,
         }
     }
     let nowhere = Base::Processes(Vec::new());
