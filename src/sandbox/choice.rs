@@ -27,22 +27,24 @@ impl Wish {
     }
 }
 
-/// A way to isolate steps, with the ids that it has to give. The better ones come first.
+/// A way to isolate steps, with the ids that it has to give. The better ones come first: a step that
+/// gives files away, or changes to another user, must work before anything else counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rung {
     /// Namespaces, and files of any owner.
     ManyIds,
-    /// Namespaces with one id; other owners are recorded beside the files.
-    OneId,
     /// `chroot`.
     Chroot,
     /// `emulate`.
     Emulate,
+    /// Namespaces with one id: the owners that the base image has are recorded beside the files, and
+    /// steps have no others to give.
+    OneId,
 }
 
 impl Rung {
     /// All of them, the best first.
-    pub const ALL: [Self; 4] = [Self::ManyIds, Self::OneId, Self::Chroot, Self::Emulate];
+    pub const ALL: [Self; 4] = [Self::ManyIds, Self::Chroot, Self::Emulate, Self::OneId];
 
     /// Which backend it is.
     pub fn isolation(self) -> Isolation {
@@ -341,7 +343,14 @@ mod tests {
         check(&place(0, &[], &[Technique::LentIds]), Rung::ManyIds, Identity::Root);
         let lent = user(&[(Technique::OverlayTrusted, libc::EIO)], &[]);
         check(&lent, Rung::ManyIds, Identity::Range(65_537));
-        check(&user(&[(Technique::LentIds, EPERM)], &[]), Rung::OneId, Identity::Single);
+        // One id is not enough for what steps do, so it is for who asks for it.
+        let one = user(&[(Technique::LentIds, EPERM)], &[]);
+        check(&one, Rung::Emulate, Identity::Emulated);
+        let wish = Wish { at_least: Some(Isolation::Namespaces), ..Wish::default() };
+        assert_eq!(choose(&one, wish).map(|choice| choice.rung), Ok(Rung::OneId));
+        // Before seccomp could ask there was nothing better.
+        let old = user(&[(Technique::LentIds, EPERM), (Technique::Notify, libc::EINVAL)], &[]);
+        check(&old, Rung::OneId, Identity::Single);
         check(&root_pod(), Rung::Chroot, Identity::Root);
         check(&restricted_pod(), Rung::Emulate, Identity::Emulated);
         let own_users = Probe { is_first_namespace: false, own_ids: 65_536, ..root_pod() };
@@ -361,7 +370,7 @@ mod tests {
         check(&user(&no_attributes, &[]), Rung::ManyIds, Identity::Range(65_537));
         let one = user(&[no_attributes[0], (Technique::LentIds, EPERM)], &[]);
         let none = choose(&one, Wish::default()).expect_err("no way");
-        assert_eq!(none.judgements[1].lacks[0].technique, Technique::UserAttributes);
+        assert_eq!(none.judgements[3].lacks[0].technique, Technique::UserAttributes);
         // Namespaces of one id, in which nothing more can be made.
         let one = Probe { own_ids: 1, is_first_namespace: false, ..place(0, &[], &[]) };
         check(&one, Rung::OneId, Identity::Single);
@@ -371,13 +380,13 @@ mod tests {
     fn each_better_one_is_out_for_a_reason_and_has_a_way() {
         let choice = choose(&restricted_pod(), Wish::default()).expect("a way");
         let rungs: Vec<Rung> = choice.better.iter().map(|it| it.rung).collect();
-        assert_eq!(rungs, [Rung::ManyIds, Rung::OneId, Rung::Chroot]);
-        let [lack] = &choice.better[1].lacks[..] else { panic!("{choice:#?}") };
+        assert_eq!(rungs, [Rung::ManyIds, Rung::Chroot]);
+        let [lack] = &choice.better[0].lacks[..] else { panic!("{choice:#?}") };
         assert_eq!(lack.technique, Technique::UserNamespace);
         assert_eq!(lack.errno.as_deref(), Some("EPERM"));
         let in_pod = lack.remedies.iter().find(|it| it.at == At::Kubernetes).expect("a way");
         assert_eq!(in_pod.lines[1], "  seccompProfile: {type: Unconfined}");
-        let [lack] = &choice.better[2].lacks[..] else { panic!("{choice:#?}") };
+        let [lack] = &choice.better[1].lacks[..] else { panic!("{choice:#?}") };
         assert_eq!(lack.reason, "this is not uid 0");
     }
 

@@ -129,7 +129,7 @@ const DOCTOR: [&str; 2] = ["doctor", "--format=json"];
 fn the_command_that_doctor_gives_lends_a_user_ids() {
     let coracle = require!(Coracle::run_by(Who::Single));
     let before = report(&coracle.run(&DOCTOR).ok());
-    assert_eq!(before["identity"]["kind"], "single", "{before:#}");
+    assert_eq!(before["identity"]["kind"], "emulated", "{before:#}");
     let [line] = &advice(&before, "namespaces", "machine")[..] else { panic!("{before:#}") };
     let after = report(&coracle.run_after(line, &DOCTOR).ok());
     assert_eq!(after["identity"]["kind"], "range", "{after:#}");

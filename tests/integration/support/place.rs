@@ -47,9 +47,9 @@ impl Kind {
     /// The way to isolate commands that is the best there.
     pub(crate) fn isolation(self) -> &'static str {
         match self {
-            Self::Root | Self::Subordinate | Self::Single => "namespaces",
+            Self::Root | Self::Subordinate => "namespaces",
             Self::RootPod | Self::OwnUsersPod => "chroot",
-            Self::RestrictedPod | Self::NoNamespaces => "emulate",
+            Self::Single | Self::RestrictedPod | Self::NoNamespaces => "emulate",
         }
     }
 
@@ -58,8 +58,7 @@ impl Kind {
         match self {
             Self::Root | Self::RootPod => "root",
             Self::Subordinate | Self::OwnUsersPod => "range",
-            Self::Single => "single",
-            Self::RestrictedPod | Self::NoNamespaces => "emulated",
+            Self::Single | Self::RestrictedPod | Self::NoNamespaces => "emulated",
         }
     }
 }
