@@ -17,7 +17,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use crate::sandbox::choice::{Wish, choose};
+use crate::sandbox::choice::{Rung, Wish, choose};
 use crate::sandbox::idmap::{IdMap, first_free, lent};
 use crate::sandbox::probe::{Probe, Technique, Verdict};
 use crate::sandbox::{EnterError, Isolation, OneId, Sandbox};
@@ -53,7 +53,8 @@ pub fn enter(wish: Wish, place: &Path) -> Result<Sandbox, EnterError> {
     await_one_thread().map_err(EnterError::Threads)?;
     let works = |probe: &Probe, isolation| {
         let wish = Wish { isolation: Some(isolation), ..wish };
-        choose(probe, wish).is_ok()
+        // Of the last rung nobody knows whether it is the best before all is tried.
+        choose(probe, wish).is_ok_and(|choice| choice.rung != Rung::OneId)
     };
     let probe = Probe::enough(place, &wish.candidates(), works).map_err(EnterError::Try)?;
     let choice = choose(&probe, wish).map_err(EnterError::Refused)?;

@@ -93,8 +93,9 @@ impl Probe {
             match isolation {
                 Isolation::Namespaces => {
                     probe.try_namespaces(place, false)?;
-                    // With many ids nothing is recorded, so then it matters how many there are.
-                    if !probe.works(Technique::UserAttributes) {
+                    // It matters how many ids there are if there is another way, and where owners
+                    // cannot be recorded.
+                    if candidates.len() > 1 || !probe.works(Technique::UserAttributes) {
                         probe.try_ids()?;
                     }
                 }
