@@ -137,6 +137,37 @@ assert os.fstat(null).st_ino == os.stat('/dev/null').st_ino
 }
 
 #[test]
+fn a_path_leads_where_it_leads_now() {
+    check(
+        "RUN ln -s /proc/self/cwd /here && ln -s /proc/self/fd /numbers && mkdir /one /two && \
+         echo 1 > /one/name && echo 22 > /two/name",
+        r"
+def size(path): return os.stat(path).st_size
+for directory, expected in (('/one', 2), ('/two', 3), ('/one', 2)):
+    os.chdir(directory)
+    for path in ('/here/name', '/proc/self/cwd/name'): assert size(path) == expected
+    fd = os.open('name', os.O_RDONLY)
+    for path in ('/numbers/%d', '/proc/self/fd/%d', '/dev/fd/%d'): assert size(path % fd) == expected
+    os.close(fd)
+    os.chdir('/tmp'); fails(errno.ENOENT, size, '/here/name')
+fails(errno.ENOENT, size, '/tmp/new')
+with open('/tmp/new', 'w') as new:
+    assert size('/tmp/new') == 0
+    new.write('more'); new.flush()
+    assert size('/tmp/new') == 4
+os.chmod('/tmp/new', 0o600); os.chown('/tmp/new', 7, 8)
+seen = os.stat('/tmp/new'); assert (seen.st_mode & 0o777, seen.st_uid, seen.st_gid) == (0o600, 7, 8)
+os.rename('/tmp/new', '/tmp/newer'); fails(errno.ENOENT, size, '/tmp/new')
+os.symlink('newer', '/tmp/new'); assert size('/tmp/new') == 4
+os.unlink('/tmp/new'); os.symlink('/one/name', '/tmp/new'); assert size('/tmp/new') == 2
+os.rename('/one', '/three'); fails(errno.ENOENT, size, '/tmp/new')
+os.rename('/two', '/one'); assert size('/tmp/new') == 3
+sh('rm -r /three /one'); fails(errno.ENOENT, size, '/tmp/new')
+",
+    );
+}
+
+#[test]
 fn signals_interrupt_no_call_that_would_not_wait() {
     check(
         "",

@@ -450,8 +450,7 @@ impl World {
             return Err(Errno::NOENT);
         }
         let base = call.base(directory, path)?;
-        let flags = if follow { PATH } else { LOOK };
-        match self.quick(call, base.as_deref(), path, flags) {
+        match self.quick(call, base.as_deref(), path, look_flags(follow)) {
             Quick::Opened(fd, stat) => return Ok(Walked::Found(Found { fd, stat })),
             Quick::Failed(errno) => return Err(errno),
             Quick::Unsure => {}
@@ -462,6 +461,11 @@ impl World {
             walked => Ok(walked),
         }
     }
+}
+
+/// What a file is opened with to be looked at.
+pub(super) fn look_flags(follow: bool) -> OFlags {
+    if follow { PATH } else { LOOK }
 }
 
 fn opened(fd: OwnedFd) -> Quick {

@@ -13,7 +13,7 @@ use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::credentials::Credentials;
 use crate::sandbox::emulate::procfs::{self, Node, NodeKind};
 use crate::sandbox::emulate::records::{Owner, inode};
-use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Walked, own_path};
+use crate::sandbox::emulate::resolve::{Found, PATH_MAX, Quick, Walked, look_flags, own_path};
 use crate::sandbox::emulate::start_point::Base;
 use crate::sandbox::emulate::world::World;
 
@@ -87,36 +87,41 @@ fn look(call: &Call<'_>, directory: i32, path: &[u8], flags: u32) -> Result<Stat
     if let Some(result) = look_at_name(call, directory, path, follow) {
         return result;
     }
-    let known = &call.world.known;
-    // Others it may lead nowhere, where they may not search.
-    let moment = (path.starts_with(b"/") && call.may_search_all()).then(|| known.now());
-    if moment.is_some()
-        && let Some(end) = known.find(path, follow)
-    {
-        let file = end.ok_or(Errno::NOENT)?;
-        return Ok(told(call, &rustix::fs::fstat(&*file)?, file.as_fd()));
+    if let Some(result) = look_at_known(call, path, follow) {
+        return result;
     }
-    let walked = call.world.find(call, directory, path, follow);
-    let remember = |end| {
-        if let Some(moment) = moment {
-            known.remember(moment, path, follow, end);
+    match call.world.find(call, directory, path, follow)? {
+        Walked::Found(found) => Ok(told(call, &found.stat, found.fd.as_fd())),
+        Walked::Node(node) => procfs::stat(call.world, &node),
+        Walked::Missing(..) => Err(Errno::NOENT),
+    }
+}
+
+/// The way to what was looked at a moment ago, or what will be remembered: what the kernel finds in
+/// the tree by itself. Through `/proc` the same path leads each process elsewhere.
+fn look_at_known(call: &Call<'_>, path: &[u8], follow: bool) -> Option<Result<Stat, Errno>> {
+    if !path.starts_with(b"/") || !call.may_search_all() {
+        return None;
+    }
+    let known = &call.world.known;
+    let moment = known.now();
+    if let Some(end) = known.find(path, follow) {
+        let Some(file) = end else { return Some(Err(Errno::NOENT)) };
+        let stat = rustix::fs::fstat(&*file);
+        return Some(stat.map(|stat| told(call, &stat, file.as_fd())));
+    }
+    match call.world.quick(call, None, path, look_flags(follow)) {
+        Quick::Opened(fd, stat) => {
+            let told = told(call, &stat, fd.as_fd());
+            known.remember(moment, path, follow, Some(Arc::new(fd)));
+            Some(Ok(told))
         }
-    };
-    match walked {
-        Ok(Walked::Found(found)) => {
-            let told = told(call, &found.stat, found.fd.as_fd());
-            remember(Some(Arc::new(found.fd)));
-            Ok(told)
+        Quick::Failed(Errno::NOENT) => {
+            known.remember(moment, path, follow, None);
+            Some(Err(Errno::NOENT))
         }
-        Ok(Walked::Node(node)) => procfs::stat(call.world, &node),
-        Ok(Walked::Missing(..)) => Err(Errno::NOENT),
-        Err(errno) => {
-            // Below `/proc` things come and go by themselves.
-            if errno == Errno::NOENT && call.world.mounts.is_in_tree(path) {
-                remember(None);
-            }
-            Err(errno)
-        }
+        Quick::Failed(errno) => Some(Err(errno)),
+        Quick::Unsure => None,
     }
 }
 
