@@ -68,3 +68,10 @@ fn gets_nothing_in_namespaces() {
 fn gets_nothing_in_chroot() {
     check("chroot", Who::Root, &[]);
 }
+
+#[test]
+fn gets_nothing_where_it_is_emulated() {
+    // Its own process it may change, and what the kernel tells of itself it tells in Docker, too.
+    let own = ["/proc/sys/kernel/core_pattern: GOT", "reopen for writing: GOT"];
+    check("emulate", Who::Single, &own);
+}
