@@ -10,7 +10,7 @@ use crate::sandbox::{Isolation, UnknownIsolation, Wish};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct IsolationArguments {
     /// How to keep commands in their root file system: `auto` takes the strongest way that works
-    /// here, `none` runs no commands.
+    /// here and has ids for all owners of files, `none` runs no commands.
     #[arg(
         long,
         global = true,
