@@ -11,6 +11,7 @@
 
 mod advice;
 mod answering;
+mod bpf;
 mod cancel;
 mod caps;
 mod cgroup;

@@ -8,9 +8,12 @@
 //! Where a supervisor answers calls, some of the allowed ones are asked about instead, perhaps
 //! depending on their arguments: those are `changes` to the table.
 //!
-//! The program is a binary search, as it runs for each call that the kernel cannot decide once
-//! and for all. This file computes it; `sys::seccomp` installs it.
+//! `bpf` makes the program of it, and `sys::seccomp` installs it.
 
+use crate::sandbox::bpf::{
+    self, AF_UNIX, ALLOW, ASK, EAFNOSUPPORT, ENOSYS, EPERM, IF_EQUAL, LOAD, PERSONALITIES,
+    REFUSED_FAMILIES, RETURN, SKIP, argument, branch, by_value, if_any_bit, plain,
+};
 use crate::sandbox::syscalls;
 use crate::sys::seccomp::Instruction;
 
@@ -50,55 +53,16 @@ pub(super) enum Verdict {
 
 /// `CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET`.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
-/// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and "tell me".
-const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
-/// `AF_ALG` and `AF_VSOCK`: kernel cryptography, and the host of a virtual machine.
-const REFUSED_FAMILIES: [u32; 2] = [38, 40];
-const AF_UNIX: u32 = libc::AF_UNIX.cast_unsigned();
-
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const IF_EQUAL: u16 = 0x15;
-const IF_AT_LEAST: u16 = 0x35;
-const IF_ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-const ALLOW: u32 = 0x7fff_0000;
-const ASK: u32 = 0x7fc0_0000;
-/// No error: the call returns 0.
-const SKIP: u32 = ERRNO;
-const KILL_PROCESS: u32 = 0x8000_0000;
-const ERRNO: u32 = 0x0005_0000;
-const EPERM: u32 = ERRNO + libc::EPERM.unsigned_abs();
-/// What a kernel says that was built without a family of sockets.
-const NO_FAMILY: u32 = ERRNO + libc::EAFNOSUPPORT.unsigned_abs();
-const ENOSYS: u32 = ERRNO + libc::ENOSYS.unsigned_abs();
-
-const OFFSET_NUMBER: u32 = 0;
-const OFFSET_ARCHITECTURE: u32 = 4;
 
 const AT_FDCWD: u32 = libc::AT_FDCWD.cast_unsigned();
 const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH.cast_unsigned();
 
 /// The filter for every step, with other verdicts than usual for the numbers in `changes`.
 pub(super) fn filter(changes: &[(u32, Verdict)]) -> Vec<Instruction> {
-    let mut program = vec![
-        plain(LOAD, OFFSET_ARCHITECTURE),
-        branch(IF_EQUAL, syscalls::ARCHITECTURE, 1, 0),
-        plain(RETURN, KILL_PROCESS),
-        plain(LOAD, OFFSET_NUMBER),
-    ];
-    program.extend(search(&segments(changes)));
-    program
-}
-
-/// Runs of numbers with one verdict, each by its first number, ascending from 0.
-fn segments(changes: &[(u32, Verdict)]) -> Vec<(u32, Verdict)> {
     let allowed = syscalls::allowed();
-    let mut segments: Vec<(u32, Verdict)> = Vec::new();
-    for number in 0..=syscalls::LAST_KNOWN + 1 {
+    let look_up = |number| {
         let change = changes.iter().find(|(changed, _)| *changed == number);
-        let verdict = match number {
+        match number {
             _ if change.is_some() => change.map_or(Verdict::Refuse, |(_, verdict)| *verdict),
             syscalls::special::CLONE => Verdict::Clone,
             syscalls::special::PERSONALITY => Verdict::Personality,
@@ -107,30 +71,9 @@ fn segments(changes: &[(u32, Verdict)]) -> Vec<(u32, Verdict)> {
             number if number > syscalls::LAST_KNOWN => Verdict::Missing,
             number if allowed.binary_search(&number).is_ok() => Verdict::Allow,
             _ => Verdict::Refuse,
-        };
-        if segments.last().is_none_or(|(_, last)| *last != verdict) {
-            segments.push((number, verdict));
         }
-    }
-    segments
-}
-
-/// Code that finds the segment of the loaded number and gives its verdict.
-fn search(segments: &[(u32, Verdict)]) -> Vec<Instruction> {
-    match segments {
-        [] => vec![plain(RETURN, EPERM)],
-        [(_, verdict)] => decide(*verdict),
-        _ => {
-            let (low, high) = segments.split_at(segments.len() / 2);
-            let (below, above) = (search(low), search(high));
-            // A conditional jump reaches 255 instructions, a plain one as far as needed.
-            let skip = u32::try_from(below.len()).expect("a filter has a few hundred instructions");
-            let mut code = vec![branch(IF_AT_LEAST, high[0].0, 0, 1), plain(JUMP, skip)];
-            code.extend(below);
-            code.extend(above);
-            code
-        }
-    }
+    };
+    bpf::filter(look_up, decide)
 }
 
 /// Code that gives the verdict.
@@ -149,101 +92,36 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
         Verdict::AskUnlessEmpty(flags) => if_any_bit(flags, AT_EMPTY_PATH, ALLOW, ASK),
         Verdict::AskOfPathUnlessEmpty(flags) => {
             let mut code = vec![
-                plain(LOAD, argument_low(0)),
+                plain(LOAD, argument(0)),
                 branch(IF_EQUAL, AT_FDCWD, 1, 0),
                 plain(RETURN, ALLOW),
             ];
             code.extend(if_any_bit(flags, AT_EMPTY_PATH, ALLOW, ASK));
             code
         }
-        Verdict::UnixSocket => unless_one_of(&[AF_UNIX], NO_FAMILY, ALLOW),
+        Verdict::UnixSocket => unless_one_of(&[AF_UNIX], EAFNOSUPPORT, ALLOW),
         Verdict::Socket => unless_one_of(&REFUSED_FAMILIES, ALLOW, EPERM),
         Verdict::Personality => unless_one_of(&PERSONALITIES, EPERM, ALLOW),
     }
 }
 
-/// Code that looks for bits in the low half of an argument.
-fn if_any_bit(index: u32, bits: u32, any: u32, none: u32) -> Vec<Instruction> {
-    vec![
-        plain(LOAD, argument_low(index)),
-        branch(IF_ANY_BIT, bits, 0, 1),
-        plain(RETURN, any),
-        plain(RETURN, none),
-    ]
-}
-
-/// Code that looks up the first argument. The kernel reads it as 32 bits, and so does this.
+/// Code that gives one verdict if the first argument is one of `values`, and another if not.
 fn unless_one_of(values: &[u32], otherwise: u32, listed: u32) -> Vec<Instruction> {
-    let mut code = vec![plain(LOAD, argument_low(0))];
-    for value in values {
-        code.extend([branch(IF_EQUAL, *value, 0, 1), plain(RETURN, listed)]);
-    }
-    code.push(plain(RETURN, otherwise));
-    code
-}
-
-/// Where the low half of an argument is in `seccomp_data`, on a little-endian machine.
-const fn argument_low(index: u32) -> u32 {
-    16 + 8 * index
-}
-
-const fn plain(code: u16, operand: u32) -> Instruction {
-    branch(code, operand, 0, 0)
-}
-
-const fn branch(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
-    Instruction { code, jump_true, jump_false, operand }
+    let verdicts: Vec<(u32, u32)> = values.iter().map(|value| (*value, listed)).collect();
+    by_value(0, &verdicts, otherwise)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What the kernel's interpreter would answer.
-    fn run(architecture: u32, number: u32, argument: u32) -> u32 {
-        run_with(&[], architecture, number, [argument; 6])
-    }
-
-    fn run_with(
-        changes: &[(u32, Verdict)],
-        architecture: u32,
-        number: u32,
-        arguments: [u32; 6],
-    ) -> u32 {
-        let (program, mut at, mut loaded) = (filter(changes), 0, 0);
-        loop {
-            let Instruction { code, jump_true, jump_false, operand } = program[at];
-            at += 1;
-            let taken = match code {
-                LOAD => {
-                    loaded = match operand {
-                        OFFSET_NUMBER => number,
-                        OFFSET_ARCHITECTURE => architecture,
-                        other if other >= 16 && other % 8 == 0 => {
-                            arguments[(other as usize - 16) / 8]
-                        }
-                        other => panic!("loads from {other}"),
-                    };
-                    continue;
-                }
-                RETURN => return operand,
-                JUMP => {
-                    // Taken only when the comparison before it did not hold.
-                    at += operand as usize;
-                    continue;
-                }
-                IF_EQUAL => loaded == operand,
-                IF_AT_LEAST => loaded >= operand,
-                IF_ANY_BIT => loaded & operand != 0,
-                other => panic!("instruction {other:#x}"),
-            };
-            at += usize::from(if taken { jump_true } else { jump_false });
-        }
+    fn run_with(changes: &[(u32, Verdict)], number: u32, arguments: [u32; 6]) -> u32 {
+        bpf::run(&filter(changes), syscalls::ARCHITECTURE, number, &arguments)
     }
 
     #[track_caller]
     fn check(number: u32, argument: u32, expected: u32) {
-        let verdict = run(syscalls::ARCHITECTURE, number, argument);
+        let verdict = run_with(&[], number, [argument; 6]);
         assert_eq!(verdict, expected, "call {number} with {argument:#x}: {verdict:#x}");
     }
 
@@ -295,11 +173,6 @@ mod tests {
     }
 
     #[test]
-    fn a_program_for_another_architecture_is_killed() {
-        assert_eq!(run(0x4000_0003, 1, 0), KILL_PROCESS);
-    }
-
-    #[test]
     fn a_supervisor_is_asked_about_what_it_answers() {
         let changes = [
             (262, Verdict::AskOfPathUnlessEmpty(3)),
@@ -312,7 +185,7 @@ mod tests {
             (161, Verdict::Ask),
         ];
         let check = |number, arguments: [u32; 6], expected| {
-            let verdict = run_with(&changes, syscalls::ARCHITECTURE, number, arguments);
+            let verdict = run_with(&changes, number, arguments);
             assert_eq!(verdict, expected, "{number} {arguments:x?}");
         };
         let (here, there) = (AT_FDCWD, 5);
@@ -324,7 +197,7 @@ mod tests {
         check(56, [17, 0, 0, 0, 0, 0], ASK);
         check(56, [0x1000_0000, 0, 0, 0, 0, 0], EPERM);
         check(41, [1, 0, 0, 0, 0, 0], ALLOW);
-        check(41, [2, 0, 0, 0, 0, 0], NO_FAMILY);
+        check(41, [2, 0, 0, 0, 0, 0], EAFNOSUPPORT);
         check(302, [0; 6], ALLOW);
         check(13, [17, 1, 0, 8, 0, 0], ASK);
         check(13, [18, 17, 0, 8, 0, 0], ALLOW);
