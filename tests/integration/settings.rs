@@ -20,6 +20,12 @@ fn context(dockerfile: &str) -> Scratch {
     context
 }
 
+/// The option without which a user with one id is emulated, who then has no rights to give, and whose
+/// `df` finds no file systems.
+fn in_namespaces(who: Who) -> &'static [&'static str] {
+    if who == Who::Single { &["--isolation", "namespaces"] } else { &[] }
+}
+
 #[test]
 fn limits_sizes_and_hosts_are_seen_inside() {
     for who in [Who::Root, Who::Subordinate, Who::Single] {
@@ -45,6 +51,7 @@ fn limits_sizes_and_hosts_are_seen_inside() {
             "--add-host",
             "six=[2001:db8::1]",
         ];
+        let options = [&options[..], in_namespaces(who)].concat();
         let image = coracle.build(context.path(), &registry.as_docker_hub(), &options);
         let top = image.files();
         assert_eq!(top["limits"].text(), "100\n200\n0\n2048\n", "{who:?}");
@@ -96,6 +103,7 @@ fn a160_an_insecure_step_has_all_that_the_sandbox_can_give() {
         let build = ["build", "--registry-mirror", &mirror, &directory];
         coracle.run(&build).fails(2, &["security.insecure is not allowed", "--allow security"]);
         let options = ["--allow", "security.insecure", "--allow", "network.host"];
+        let options = [&options[..], in_namespaces(who)].concat();
         let image = coracle.build(context.path(), &mirror, &options);
         let top = image.files();
         let all = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").expect("/proc is there");
