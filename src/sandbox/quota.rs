@@ -55,6 +55,17 @@ impl Quota {
     }
 }
 
+/// The most parts of one write that are looked at; most have few.
+pub(super) const PARTS: usize = 64;
+/// The size of a part's description.
+pub(super) const PART: usize = 16;
+
+/// The sum of the lengths in an array of `struct iovec`: each an address and a length, of eight bytes.
+pub(super) fn length_of_parts(parts: &[u8]) -> u64 {
+    let length = |part: &[u8]| part[8..].try_into().map_or(0, u64::from_ne_bytes);
+    parts.chunks_exact(PART).map(length).fold(0, u64::saturating_add)
+}
+
 /// How much the files below a directory hold.
 fn measure(directory: impl AsFd) -> io::Result<u64> {
     let directory = directory.as_fd();

@@ -267,7 +267,7 @@ impl Listener {
     /// # Errors
     ///
     /// `ENOENT` if the caller is gone, `EMFILE` if it may have no more.
-    #[allow(dead_code, reason = "for backends that give more than one")]
+    #[allow(dead_code, reason = "`emulate`, which needs it, is for x86-64")]
     pub(crate) fn add_descriptor(
         &self,
         id: u64,

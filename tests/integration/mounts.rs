@@ -113,7 +113,7 @@ fn check_secrets(who: Who) {
     assert_eq!(find_in_image(FILE, &image), [""; 0]);
     assert_eq!(find_in_image(VARIABLE, &image), [""; 0]);
     assert_ne!(find_in_image("visible", &image), [""; 0]);
-    // Memory in both cases; what is emulated for one id may be swapped (SECURITY.md).
+    // Memory in both cases; what is emulated for one id is locked (SECURITY.md).
     let memory = if who == Who::Single { "tmpfs" } else { "ramfs" };
     let expected = format!("440 0 0\n{memory}\n{}\n{}\n", FILE.len(), VARIABLE.len());
     let seen = image.files()["seen"].text().replace("858458f6", "ramfs");

@@ -12,6 +12,7 @@ use crate::sandbox::chroot::calls::{Call, Follows, PathAt, Topic};
 use crate::sandbox::chroot::inside::Inside;
 use crate::sandbox::chroot::served::{Served, Target, stat_of};
 use crate::sandbox::chroot::wire;
+use crate::sandbox::quota::{PART, PARTS, length_of_parts};
 use crate::sys::notify::{Answer, Listener, Notification};
 
 /// `AT_SYMLINK_NOFOLLOW`, as it is in a register.
@@ -247,14 +248,13 @@ impl Question<'_> {
         }
     }
 
-    /// The sum of the lengths in an array of `struct iovec`, of which most are short.
+    /// How much a write of several parts is.
     fn length_of_parts(&self) -> u64 {
         let [_, address, count, ..] = self.notification.arguments;
-        let mut parts = [0; 64 * 16];
-        let wanted = usize::try_from(count).unwrap_or(0).min(64) * 16;
+        let mut parts = [0; PARTS * PART];
+        let wanted = usize::try_from(count).unwrap_or(PARTS).min(PARTS) * PART;
         let read = self.caller().read(address, &mut parts[..wanted]).unwrap_or(0);
-        let length = |part: &[u8]| part[8..].try_into().map_or(0, u64::from_ne_bytes);
-        parts[..read].chunks_exact(16).map(length).fold(0, u64::saturating_add)
+        length_of_parts(&parts[..read])
     }
 
     /// A call that waits for the supervisor to take it up can be interrupted by a signal, and fails then

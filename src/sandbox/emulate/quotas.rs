@@ -5,9 +5,7 @@ use rustix::io::Errno;
 
 use crate::sandbox::emulate::call::{Answered, Call, Reply};
 use crate::sandbox::emulate::mounts::Shown;
-
-/// The most parts of one write that are looked at.
-const PARTS: u64 = 64;
+use crate::sandbox::quota::{PART, PARTS, length_of_parts};
 
 /// Lets a call go on, unless there is no room for it.
 pub(super) fn grow(call: &Call<'_>) -> Answered {
@@ -31,10 +29,8 @@ pub(super) fn grow(call: &Call<'_>) -> Answered {
     Ok(Reply::Continue)
 }
 
-/// The sum of the lengths in an array of `struct iovec`.
+/// How much a write of several parts is.
 fn parts(call: &Call<'_>) -> u64 {
-    let count = usize::try_from(call.word(2).min(PARTS)).unwrap_or(0);
-    let Ok(bytes) = call.bytes(call.word(1), count * 16) else { return 0 };
-    let length = |part: &[u8]| part[8..].try_into().map_or(0, u64::from_ne_bytes);
-    bytes.chunks_exact(16).map(length).fold(0, u64::saturating_add)
+    let count = usize::try_from(call.word(2)).unwrap_or(PARTS).min(PARTS);
+    call.bytes(call.word(1), count * PART).map_or(0, |parts| length_of_parts(&parts))
 }

@@ -93,9 +93,10 @@ impl Probe {
             match isolation {
                 Isolation::Namespaces => {
                     probe.try_namespaces(place, false)?;
-                    // It matters how many ids there are if there is another way, and where owners
-                    // cannot be recorded.
-                    if candidates.len() > 1 || !probe.works(Technique::UserAttributes) {
+                    // In a namespace to be made it matters how many ids there are if there is another
+                    // way, and where owners cannot be recorded.
+                    let matters = candidates.len() > 1 || !probe.works(Technique::UserAttributes);
+                    if matters && probe.works(Technique::UserNamespace) {
                         probe.try_ids()?;
                     }
                 }
