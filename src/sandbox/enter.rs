@@ -2,7 +2,7 @@
 //!
 //! What works is found out by [`Probe`]. Where namespaces do, root with `CAP_SYS_ADMIN` is in it
 //! already; anybody else needs a user namespace: with a range of ids where `/etc/subuid` lends one
-//! (or, for a container's root, all the ids that there are), or else with one id.
+//! (or, for a container's root, all the ids that there are). One with one id is the last choice.
 //!
 //! A process can enter a user namespace only while it has one thread.
 
