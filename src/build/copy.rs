@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::build::files::Keep;
+use crate::build::layer;
 use crate::build::remote;
 use crate::build::schedule::BuiltStage;
 use crate::build::schedule::PendingStage;
@@ -216,7 +217,7 @@ pub(crate) fn perform(
     let store = &site.workshop.store;
     let epoch = site.request.options.source_date_epoch;
     let created = site.created();
-    let mut writer = LayerWriter::new(sink, Compression::Gzip, epoch);
+    let mut writer = layer::writer(sink, epoch);
     match kind {
         StepKind::Copy(step) => copy::copy(step, trees.inputs(step, below, created), &mut writer)?,
         StepKind::Add(step) => {
@@ -227,9 +228,7 @@ pub(crate) fn perform(
         StepKind::Workdir(step) => copy::workdir(step, below, created, &mut writer)?,
         StepKind::Run(_) => unreachable!("RUN has a sandbox of its own"),
     }
-    let written = writer.finish()?;
-    let descriptor = written.sink.commit(MediaType::OciLayer(Compression::Gzip))?;
-    Ok(Layer { descriptor, diff_id: written.diff_id })
+    Ok(layer::publish(writer.finish()?)?)
 }
 
 impl Trees {

@@ -3,12 +3,17 @@
 //! An index that was made once is in the store. Else it is made of the blob: of the store's, of the
 //! table of contents that the registry's may have at its end, or of the registry's while it streams by.
 //! A blob is kept only if somebody will want all of it.
+//!
+//! What a blob was read for is an index of its diff ID. A table of contents is only what a manifest says
+//! of a layer, so it counts for the layers that name that very table.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -56,10 +61,13 @@ pub(crate) struct Files {
     origins: BTreeMap<Digest, Reference>,
     runtime: tokio::runtime::Handle,
     /// Each index is made once, however many stages ask for it.
-    indexes: Mutex<BTreeMap<DiffId, Once>>,
+    indexes: Mutex<BTreeMap<Subject, Once>>,
     /// The blobs that were verified by this process.
     verified: Mutex<BTreeSet<Digest>>,
 }
+
+/// What an index is of: the blob, what it unpacks to, and its table of contents.
+type Subject = (Digest, DiffId, Option<Digest>);
 
 /// An index, once it is made; whoever makes it holds the lock.
 type Once = Arc<Mutex<Option<Arc<LayerIndex>>>>;
@@ -111,7 +119,7 @@ impl Files {
     fn index(&self, layer: &Layer, keep: Keep) -> io::Result<Arc<LayerIndex>> {
         let once = {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(indexes.entry(layer.diff_id).or_default())
+            Arc::clone(indexes.entry(subject(layer)).or_default())
         };
         let mut index = once.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = &*index {
@@ -122,11 +130,8 @@ impl Files {
             None if keep == Keep::Yes || self.workshop.store.has(&layer.descriptor) => {
                 self.make(layer, keep)?
             }
-            None => match self.of_table(layer) {
-                Some(made) => {
-                    self.remember(layer, &made)?;
-                    made
-                }
+            None => match self.of_table(layer)? {
+                Some(made) => made,
                 None => self.make(layer, keep)?,
             },
         };
@@ -135,10 +140,13 @@ impl Files {
 
     /// The index that an earlier build has made.
     fn stored(&self, layer: &Layer) -> Option<LayerIndex> {
-        let file = File::open(self.path(layer)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(INDEX_LIMIT).read_to_end(&mut bytes).ok()?;
-        LayerIndex::decode(&bytes)
+        let read = |path: PathBuf| {
+            let mut bytes = Vec::new();
+            File::open(path).ok()?.take(INDEX_LIMIT).read_to_end(&mut bytes).ok()?;
+            LayerIndex::decode(&bytes)
+        };
+        let of_table = || read(self.path_of_table(&TableOfContents::of(&layer.descriptor)?));
+        read(self.path(layer)).or_else(of_table)
     }
 
     /// The index with the places of contents, which the other one lacks.
@@ -149,25 +157,30 @@ impl Files {
         }
         let made = Arc::new(self.make(layer, keep)?);
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        indexes.insert(layer.diff_id, Arc::new(Mutex::new(Some(Arc::clone(&made)))));
+        indexes.insert(subject(layer), Arc::new(Mutex::new(Some(Arc::clone(&made)))));
         Ok(made)
     }
 
     /// The index out of the table of contents that some layers have, without the rest of the layer.
-    fn of_table(&self, layer: &Layer) -> Option<LayerIndex> {
-        let table = TableOfContents::of(&layer.descriptor)?;
+    fn of_table(&self, layer: &Layer) -> io::Result<Option<LayerIndex>> {
+        let (Some(table), Ok(origin)) =
+            (TableOfContents::of(&layer.descriptor), self.origin(&layer.descriptor))
+        else {
+            return Ok(None);
+        };
         let part = Part { offset: table.offset, length: table.length, digest: table.digest };
         let (client, blob) = (Arc::clone(&self.workshop.client), layer.descriptor.clone());
-        let origin = self.origin(&blob).ok()?;
         let task = Task::start(&self.workshop.progress, format!("look into {}", origin.familiar()));
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.runtime.spawn(async move {
             // Nobody is left to tell when the build has ended.
             let _ = sender.send(client.blob_part(&origin, &blob, &part).await);
         });
-        let index = table.read(&receiver.blocking_recv().ok()??)?;
+        let bytes = receiver.blocking_recv().ok().flatten();
+        let Some(index) = bytes.and_then(|bytes| table.read(&bytes)) else { return Ok(None) };
+        self.publish(&self.path_of_table(&table), &index)?;
         task.finish();
-        Some(index)
+        Ok(Some(index))
     }
 
     /// The index, made of the blob.
@@ -194,13 +207,12 @@ impl Files {
             index
         };
         let index = index.map_err(io::Error::other)?;
-        self.remember(layer, &index)?;
+        self.publish(&self.path(layer), &index)?;
         Ok(index)
     }
 
-    fn remember(&self, layer: &Layer, index: &LayerIndex) -> io::Result<()> {
-        let store = &self.workshop.store;
-        store.publish(&self.path(layer), &index.encode()?).map_err(io::Error::other)
+    fn publish(&self, path: &Path, index: &LayerIndex) -> io::Result<()> {
+        self.workshop.store.publish(path, &index.encode()?).map_err(io::Error::other)
     }
 
     /// Has the blob in the store.
@@ -248,9 +260,18 @@ impl Files {
         store.open_blob(&digest).map_err(io::Error::other)
     }
 
-    fn path(&self, layer: &Layer) -> std::path::PathBuf {
+    fn path(&self, layer: &Layer) -> PathBuf {
         self.workshop.store.indexes_dir().join(layer.diff_id.0.hex())
     }
+
+    fn path_of_table(&self, table: &TableOfContents) -> PathBuf {
+        self.workshop.store.indexes_dir().join(format!("{}.table", table.digest.hex()))
+    }
+}
+
+fn subject(layer: &Layer) -> Subject {
+    let table = TableOfContents::of(&layer.descriptor).map(|table| table.digest);
+    (layer.descriptor.digest, layer.diff_id, table)
 }
 
 /// The failure behind a failure to read a tree: that a registry cannot be reached is no fault of the

@@ -10,6 +10,7 @@ mod copy;
 mod error;
 mod files;
 mod hint;
+mod layer;
 mod mounts;
 mod output;
 mod remote;

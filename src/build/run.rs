@@ -9,15 +9,13 @@ use crate::build::BuildErrorKind;
 use crate::build::Workshop;
 use crate::build::copy::Trees;
 use crate::build::hint;
+use crate::build::layer;
 use crate::build::mounts::Mounting;
 use crate::build::schedule::Site;
-use crate::layer::LayerWriter;
 use crate::layer::Tree as _;
-use crate::oci::Compression;
 use crate::oci::ContainerConfig;
 use crate::oci::ImagePath;
 use crate::oci::Layer;
-use crate::oci::MediaType;
 use crate::oci::Timestamp;
 use crate::plan::Network;
 use crate::plan::RunStep;
@@ -107,12 +105,11 @@ fn commit(
     sink: LayerSink,
     source_date_epoch: Option<Timestamp>,
 ) -> Result<Layer, BuildErrorKind> {
-    let mut writer = LayerWriter::new(sink, Compression::Gzip, source_date_epoch);
+    let mut writer = layer::writer(sink, source_date_epoch);
     active.diff(&mut writer)?;
-    let written = writer.finish()?;
-    let descriptor = written.sink.commit(MediaType::OciLayer(Compression::Gzip))?;
-    active.commit(written.diff_id)?;
-    Ok(Layer { descriptor, diff_id: written.diff_id })
+    let layer = layer::publish(writer.finish()?)?;
+    active.commit(layer.diff_id)?;
+    Ok(layer)
 }
 
 /// Runs an image's own command, with its output going where `output` says, and forgets what it

@@ -10,7 +10,8 @@ use std::{
 };
 
 use crate::layer::compress::Compressor;
-use crate::layer::{Entry, Kind, LayerError, header, whiteout};
+use crate::layer::index::Recorder;
+use crate::layer::{Entry, Kind, LayerError, TableOfContents, header, whiteout};
 use crate::oci::{Compression, DiffId, Digester, Timestamp};
 
 /// How much of a file is read at a time.
@@ -18,9 +19,11 @@ const BUFFER: usize = 128 << 10;
 
 /// Writes one layer. Entries stand in the archive in the order of the calls.
 pub struct LayerWriter<W: Write + Send + 'static> {
-    compressor: Compressor<W>,
+    compressor: Compressor<Counted<W>>,
     digester: Digester,
     clamp: Option<Timestamp>,
+    /// Of a layer that is to have an index.
+    recorder: Option<Recorder>,
     uncompressed: u64,
     entries: u64,
     buffer: Vec<u8>,
@@ -39,6 +42,8 @@ pub struct Written<W> {
     pub uncompressed: u64,
     /// How many entries were appended.
     pub entries: u64,
+    /// Where the index is that was written behind the layer, if one was.
+    pub index: Option<TableOfContents>,
 }
 
 impl<W: Write + Send + 'static> LayerWriter<W> {
@@ -56,14 +61,22 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
         threads: usize,
     ) -> Self {
         Self {
-            compressor: Compressor::new(sink, compression, threads),
+            compressor: Compressor::new(Counted { sink, count: 0 }, compression, threads),
             digester: Digester::new(),
             clamp,
+            recorder: None,
             uncompressed: 0,
             entries: 0,
             buffer: Vec::new(),
             broken: false,
         }
+    }
+
+    /// The same with an index behind a large layer ([`TableOfContents`]). Only gzip has room for one.
+    #[must_use]
+    pub fn indexed(mut self) -> Self {
+        self.recorder = matches!(self.compressor, Compressor::Gzip(_)).then(Recorder::new);
+        self
     }
 
     /// How many entries were appended so far.
@@ -91,9 +104,22 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
         }
         let header = header::encode(entry, self.clamp)?;
         self.broken = true;
+        let start = self.uncompressed;
         self.put(&header)?;
+        let mut nothing = io::empty();
+        let content = content.unwrap_or(&mut nothing);
+        let mut kept = None;
         if let Kind::File { size } = entry.kind {
-            self.copy(entry, size, content.unwrap_or(&mut io::empty()))?;
+            if self.recorder.as_ref().is_some_and(|recorder| recorder.wants_content(entry)) {
+                let bytes = read_some(entry, size, content)?;
+                self.copy(entry, size, &mut &bytes[..])?;
+                kept = Some(bytes);
+            } else {
+                self.copy(entry, size, content)?;
+            }
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(entry, self.clamp, start, kept.as_deref());
         }
         self.entries += 1;
         self.broken = false;
@@ -110,12 +136,21 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
             return Err(LayerError::Incomplete);
         }
         self.put(&[0; 2 * header::BLOCK])?;
-        let sink = self.compressor.finish().map_err(|source| LayerError::Sink { source })?;
+        let sink_error = |source| LayerError::Sink { source };
+        let Counted { mut sink, count } = self.compressor.finish().map_err(sink_error)?;
+        let index = match self.recorder.and_then(|recorder| recorder.finish(count)) {
+            Some((index, bytes)) => {
+                sink.write_all(&bytes).map_err(sink_error)?;
+                Some(index)
+            }
+            None => None,
+        };
         Ok(Written {
             sink,
             diff_id: DiffId(self.digester.finish()),
             uncompressed: self.uncompressed,
             entries: self.entries,
+            index,
         })
     }
 
@@ -151,6 +186,33 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
         self.digester.update(bytes);
         self.uncompressed += bytes.len() as u64;
         self.compressor.write(bytes).map_err(|source| LayerError::Sink { source })
+    }
+}
+
+/// What a small file holds, and one byte more if it holds more than `size`.
+fn read_some(entry: &Entry, size: u64, content: &mut dyn Read) -> Result<Vec<u8>, LayerError> {
+    let mut bytes = Vec::new();
+    match content.take(size + 1).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(source) => Err(LayerError::Content { path: entry.path.clone(), source }),
+    }
+}
+
+/// Counts what is written.
+struct Counted<W> {
+    sink: W,
+    count: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use axum::http::Method;
 use axum::http::StatusCode;
+use coracle::oci::Digest;
 use serde_json::json;
 
 use crate::support::Coracle;
@@ -179,6 +180,91 @@ fn a_base_with_tables_of_contents_is_not_downloaded() {
     let copy = format!("COPY --from={}/team/chunked /usr/lib/large /x/", bench.proxy.address());
     let (image, _) = bench.push(&copy, &[]);
     assert_eq!(image.files()["x/large"].text().len(), 4 << 20);
+}
+
+/// A base that coracle has built elsewhere, of one layer: a user, `/srv`, and much that does not
+/// compress. Gives its manifest.
+fn push_own_base(registry: &Registry) -> Result<serde_json::Value, String> {
+    let elsewhere = Coracle::run_by(Who::Single)?;
+    let context = Scratch::new();
+    context.write("etc/passwd", "builder:x:1234:1235::/:/bin/sh\n");
+    context.write("srv/file", "file");
+    let mut noise = Digest::of("noise");
+    let mut next = || {
+        noise = Digest::of(noise.hex());
+        noise.hex()
+    };
+    // Half of the digits are noise.
+    context.write("large", (0..100_000).map(|_| next()).collect::<String>());
+    context.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    let name = format!("{}/team/own:latest", registry.address());
+    let directory = context.path().display().to_string();
+    elsewhere.run_without_namespaces(&["build", "-t", &name, "--push", &directory]).ok();
+    let manifest = registry.client().manifest("team/own", "latest").expect("it was pushed");
+    Ok(serde_json::from_slice(&manifest).expect("it is JSON"))
+}
+
+#[test]
+fn a_base_that_coracle_made_is_not_downloaded() {
+    let mut bench = require!(Bench::new(Who::Single));
+    let manifest = require!(push_own_base(&bench.registry));
+    bench.base = "own";
+    let size = manifest["layers"][0]["size"].as_u64().expect("a layer has a size");
+    assert!(size > 3_000_000, "{size}");
+    let lines = "COPY --chown=builder app /app\nWORKDIR /srv\nENTRYPOINT [\"/app/run\"]";
+    let (image, layers) = bench.push(lines, &[]);
+    assert_eq!(image.files()["app/run"].summary(), "- 644 1234:1235");
+    assert!(image.top().is_empty(), "A101: /srv is there");
+    // It was asked for what stands behind it and for nothing else.
+    let seen = bench.proxy.seen();
+    let parts = seen.iter().filter(|it| it.status == StatusCode::PARTIAL_CONTENT);
+    let parts: Vec<String> = parts.filter_map(|it| it.range.clone()).collect();
+    assert_eq!((layers, parts.len()), (1, 1), "{seen:#?}");
+    let (from, to) = parts[0].trim_start_matches("bytes=").split_once('-').expect("a range");
+    let numbers = [from, to].map(|it| it.parse::<u64>().expect("a number"));
+    assert!(numbers[0] > size - 2000 && numbers[1] == size - 1, "{numbers:?} of {size}");
+    assert!(bench.stored() < 100_000, "no blob of the base is in the store");
+    let (_, layers) = bench.push("WORKDIR /other", &[]);
+    assert_eq!(layers, 0, "once is enough: {:#?}", bench.proxy.seen());
+    // The image made of it names the index too; contents come out of the layer itself.
+    let name = format!("{}/team/app", bench.proxy.address());
+    let copy = format!("COPY --from={name}:1 /srv/file /large /x/");
+    let (image, _) = bench.push(&copy, &[]);
+    assert_eq!(image.files()["x/file"].text(), "file");
+    assert_eq!(image.files()["x/large"].text().len(), 6_400_000);
+    let ours = bench.registry.client().manifest("team/app", "1").expect("it was pushed");
+    let ours: serde_json::Value = serde_json::from_slice(&ours).expect("it is JSON");
+    assert_eq!(ours["layers"][0], manifest["layers"][0]);
+}
+
+#[test]
+fn what_a_manifest_says_of_a_layer_is_not_believed_of_another() {
+    let mut bench = require!(Bench::new(Who::Single));
+    let mut manifest = require!(push_own_base(&bench.registry));
+    // This image says that its layer, whose index has `/srv`, unpacks to what the other one's does.
+    let mut plain = LayerBuilder::new();
+    plain.directory("opt", 0o700);
+    let layer = plain.finish();
+    base::push(&bench.registry, "team/plain", "latest", &[layer], &json!({}));
+    let client = bench.registry.client();
+    let other = client.manifest("team/plain", "latest").expect("it is there");
+    let other: serde_json::Value = serde_json::from_slice(&other).expect("it is JSON");
+    let config = other["config"]["digest"].as_str().expect("a digest");
+    manifest["config"] = other["config"].clone();
+    client.put_blob("team/liar", &client.blob("team/plain", config).expect("it is there"));
+    let layer = manifest["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    client.put_blob("team/liar", &client.blob("team/own", &layer).expect("it is there"));
+    client.put_manifest("team/liar", "latest", base::MANIFEST, manifest.to_string().as_bytes());
+    let from = |base: &str| format!("FROM {}/team/{base}\nWORKDIR /srv\n", bench.proxy.address());
+    bench.context.write("Dockerfile", from("liar"));
+    let directory = bench.context.path().display().to_string();
+    let name = format!("{}/team/lie:1", bench.proxy.address());
+    bench.coracle.run_without_namespaces(&["build", "-t", &name, "--push", &directory]).ok();
+    let parts = bench.proxy.seen().into_iter();
+    assert_eq!(parts.filter(|it| it.status == StatusCode::PARTIAL_CONTENT).count(), 1);
+    bench.base = "plain";
+    let (image, _) = bench.push("WORKDIR /srv", &["--no-cache"]);
+    assert_eq!(image.top()["srv"].summary(), "d 755 0:0");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The index of a layer that comes with a table of contents: `zstd:chunked`.
 //!
 //! Such a layer is a tar compressed with zstd, in whose last frames, which decompressors skip, stands
-//! what its archive says of files. The manifest says where, and what digest the table has: so it can
-//! be had without the rest of the layer, and whoever trusts the manifest can trust it.
+//! what its archive says of files.
 //!
 //! It does not say where in the archive a file begins; whoever wants contents needs the layer itself.
 //!
@@ -15,9 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::layer::index::{LayerIndex, Member, NOWHERE};
+use crate::layer::index::table::{Form, LIMIT, TableOfContents};
+use crate::layer::index::{Member, NOWHERE};
 use crate::layer::{Entry, Kind, whiteout};
-use crate::oci::{Descriptor, Digest, ImagePath, Timestamp};
+use crate::oci::{Descriptor, ImagePath, Timestamp};
 
 /// What the annotations of a layer begin with; the second was in use until 2023.
 const PREFIXES: [&str; 2] =
@@ -28,20 +28,6 @@ const CRFS: u64 = 1;
 
 /// The only version of it.
 const VERSION: u64 = 1;
-
-/// The most that a table may take, packed and unpacked: that of a hundred thousand files does not.
-const LIMIT: u64 = 64 << 20;
-
-/// Where a layer has its table of contents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableOfContents {
-    /// Where it begins in the blob.
-    pub offset: u64,
-    /// How many bytes it has there.
-    pub length: u64,
-    /// Their digest.
-    pub digest: Digest,
-}
 
 /// The table.
 #[derive(Debug, Deserialize)]
@@ -68,40 +54,35 @@ struct Row {
     xattrs: BTreeMap<String, String>,
 }
 
-impl TableOfContents {
-    /// Reads the annotations; `None` if the layer has no such table, or one that is too large.
-    pub fn of(layer: &Descriptor) -> Option<Self> {
-        let annotation = |prefix: &str, name| layer.annotations.get(&format!("{prefix}{name}"));
-        let (position, checksum) = PREFIXES.iter().find_map(|prefix| {
-            annotation(prefix, "position").zip(annotation(prefix, "checksum"))
-        })?;
-        let numbers: Result<Vec<u64>, _> = position.split(':').map(str::parse).collect();
-        let [offset, length, unpacked, kind] = numbers.ok()?[..] else { return None };
-        let fits = offset.checked_add(length)? <= layer.size && length.max(unpacked) <= LIMIT;
-        let contents = Self { offset, length, digest: checksum.parse().ok()? };
-        (fits && kind == CRFS && length > 0).then_some(contents)
-    }
+/// Where the annotations say that the table is.
+pub(super) fn announced(layer: &Descriptor) -> Option<TableOfContents> {
+    let annotation = |prefix: &str, name| layer.annotations.get(&format!("{prefix}{name}"));
+    let (position, checksum) = PREFIXES
+        .iter()
+        .find_map(|prefix| annotation(prefix, "position").zip(annotation(prefix, "checksum")))?;
+    let numbers: Result<Vec<u64>, _> = position.split(':').map(str::parse).collect();
+    let [offset, length, unpacked, kind] = numbers.ok()?[..] else { return None };
+    let digest = checksum.parse().ok()?;
+    let table = TableOfContents { offset, length, digest, form: Form::Chunked };
+    (kind == CRFS && unpacked <= LIMIT).then_some(table)
+}
 
-    /// The index that the table makes; `None` if `bytes` are not the table, or no table at all.
-    pub fn read(&self, bytes: &[u8]) -> Option<LayerIndex> {
-        if Digest::of(bytes) != self.digest {
-            return None;
-        }
-        let mut text = Vec::new();
-        let unpacked = zstd::Decoder::with_buffer(bytes).ok()?;
-        unpacked.take(LIMIT).read_to_end(&mut text).ok()?;
-        let table: Table = serde_json::from_slice(&text).ok()?;
-        if table.version != VERSION {
-            return None;
-        }
-        let mut members = Vec::new();
-        for row in table.entries {
-            if let Some(entry) = row.entry().ok()? {
-                members.push(Member { entry, start: NOWHERE, content: None });
-            }
-        }
-        Some(LayerIndex { members })
+/// The entries that the table names.
+pub(super) fn read(bytes: &[u8]) -> Option<Vec<Member>> {
+    let mut text = Vec::new();
+    let unpacked = zstd::Decoder::with_buffer(bytes).ok()?;
+    unpacked.take(LIMIT).read_to_end(&mut text).ok()?;
+    let table: Table = serde_json::from_slice(&text).ok()?;
+    if table.version != VERSION {
+        return None;
     }
+    let mut members = Vec::new();
+    for row in table.entries {
+        if let Some(entry) = row.entry().ok()? {
+            members.push(Member { entry, start: NOWHERE, content: None });
+        }
+    }
+    Some(members)
 }
 
 /// A row that makes no sense.
@@ -149,7 +130,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Compression, MediaType};
+    use crate::oci::{Compression, Digest, MediaType};
 
     fn descriptor(position: &str, checksum: &str) -> Descriptor {
         let media_type = MediaType::OciLayer(Compression::Zstd);
@@ -177,32 +158,23 @@ mod tests {
         check("18446744073709551615:50:200:1", &digest, None);
         check("100:50:100000000000:1", &digest, None);
         check("100:50:200:1", "sha256:x", None);
-        assert_eq!(
-            TableOfContents::of(&Descriptor::new(
-                MediaType::OciLayer(Compression::Zstd),
-                Digest::of(""),
-                0
-            )),
-            None
-        );
     }
 
     /// The entries of a table with these rows, one a line.
-    fn read(rows: &str) -> Option<String> {
+    fn lines(rows: &str) -> Option<String> {
         let table = format!("{{\"version\": 1, \"entries\": [{rows}]}}");
         let bytes = zstd::encode_all(table.as_bytes(), 1).expect("memory can be written");
-        let contents = TableOfContents { offset: 0, length: 0, digest: Digest::of(&bytes) };
         let line = |member: &Member| {
             let Entry { path, kind, mode, uid, gid, mtime, xattrs } = &member.entry;
             format!("{path} {kind:?} {mode:o} {uid}:{gid} {} {xattrs:?}\n", mtime.seconds)
         };
-        Some(contents.read(&bytes)?.members.iter().map(line).collect())
+        Some(read(&bytes)?.iter().map(line).collect())
     }
 
     #[test]
     fn rows_are_what_the_archive_says() {
         let check = |row: &str, expected: &str| {
-            assert_eq!(read(row).as_deref(), Some(expected), "{row}");
+            assert_eq!(lines(row).as_deref(), Some(expected), "{row}");
         };
         check(
             r#"{"type": "dir", "name": "tmp/", "mode": 1023, "modtime": "1970-01-01T00:00:09.5Z"}"#,
@@ -234,9 +206,7 @@ mod tests {
             r#"{"type": "reg", "name": "x", "xattrs": {"a": "%"}}"#,
             "[",
         ] {
-            assert_eq!(read(row), None, "{row}");
+            assert_eq!(lines(row), None, "{row}");
         }
-        let contents = TableOfContents { offset: 0, length: 0, digest: Digest::of("another") };
-        assert_eq!(contents.read(b"bytes"), None);
     }
 }

@@ -40,18 +40,41 @@ const OPAQUE: u64 = 8;
 const SOCKET: u64 = 9;
 
 pub(super) fn encode(members: &[Member]) -> io::Result<Vec<u8>> {
-    let mut output = Writer(Vec::new());
-    let mut last: &[u8] = b"";
+    let mut encoder = Encoder::default();
     for member in members {
-        let path = member.entry.path.as_bytes();
-        let shared = path.iter().zip(last).take_while(|(a, b)| a == b).count();
-        output.number(shared as u64);
-        output.bytes(&path[shared..]);
-        output.member(member);
-        last = path;
+        encoder.push(member);
     }
-    let packed = zstd::encode_all(&output.0[..], LEVEL)?;
-    Ok([MAGIC, &raw(&packed), &packed].concat())
+    encoder.finish()
+}
+
+/// Makes the file entry by entry.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    unpacked: Writer,
+    last: Vec<u8>,
+}
+
+impl Encoder {
+    pub(super) fn push(&mut self, member: &Member) {
+        let path = member.entry.path.as_bytes();
+        let shared = path.iter().zip(&self.last).take_while(|(a, b)| a == b).count();
+        self.unpacked.number(shared as u64);
+        self.unpacked.bytes(&path[shared..]);
+        self.unpacked.member(member);
+        self.last.truncate(shared);
+        self.last.extend_from_slice(&path[shared..]);
+    }
+
+    /// How many bytes the entries take so far, before they are compressed.
+    pub(super) fn size(&self) -> usize {
+        self.unpacked.0.len()
+    }
+
+    /// The file.
+    pub(super) fn finish(self) -> io::Result<Vec<u8>> {
+        let packed = zstd::encode_all(&self.unpacked.0[..], LEVEL)?;
+        Ok([MAGIC, &raw(&packed), &packed].concat())
+    }
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Member>> {
@@ -83,6 +106,7 @@ fn raw(bytes: &[u8]) -> Vec<u8> {
     pairs.map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
+#[derive(Debug, Default)]
 struct Writer(Vec<u8>);
 
 impl Writer {

@@ -1,17 +1,19 @@
 //! The index of a layer: everything that its archive says of files but what is in them.
 //!
 //! [`LayerIndex`] is made in one pass over the compressed blob, or out of the table of contents that
-//! some layers have (`chunked`). It unpacks nothing, and is small enough to be kept for good. [`LayerStack`] reads a stack of layers through their indexes as one tree
+//! some layers have (`table`). It unpacks nothing, and is small enough to be kept for good. [`LayerStack`] reads a stack of layers through their indexes as one tree
 //! (`stack`): for each layer it works out in memory what unpacking would have left (`apply`), and it
 //! goes back to the blob only for the content of a file (`content`).
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
 mod apply;
+mod behind;
 mod chunked;
 mod codec;
 mod content;
 mod stack;
+mod table;
 
 use std::{
     io::{self, Read},
@@ -22,8 +24,9 @@ use crate::layer::decompress::ReadAhead;
 use crate::layer::{Entry, Kind, LayerError, LayerReader, Names};
 use crate::oci::DiffId;
 
-pub use chunked::TableOfContents;
+pub(in crate::layer) use behind::Recorder;
 pub use stack::{LayerSource, LayerStack};
+pub use table::TableOfContents;
 
 /// The most memory that the names and attributes of one layer may take. Real layers of a million
 /// files stay far below.
@@ -122,11 +125,15 @@ impl Member {
     }
 }
 
+/// Whether the content of an entry is worth keeping.
+fn is_kept(entry: &Entry) -> bool {
+    let is_small = matches!(entry.kind, Kind::File { size } if size <= KEPT_SIZE);
+    is_small && entry.path.name().is_some_and(|name| KEPT_NAMES.contains(&name))
+}
+
 /// The content of the current entry, if it is worth keeping.
 fn kept(entry: &Entry, content: &mut impl Read) -> Result<Option<Arc<[u8]>>, LayerError> {
-    let Kind::File { size } = entry.kind else { return Ok(None) };
-    let is_kept = entry.path.name().is_some_and(|name| KEPT_NAMES.contains(&name));
-    if !is_kept || size > KEPT_SIZE {
+    if !is_kept(entry) {
         return Ok(None);
     }
     let mut bytes = Vec::new();
