@@ -62,6 +62,7 @@ pub fn run() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == crate::sandbox::CHILD_ARGUMENT) {
         return crate::sandbox::child_main();
     }
+    crate::sys::allocator::keep_buffers();
     let environment = Environment::read();
     let parsed = Arguments::try_parse();
     let done = match parsed {

@@ -3,6 +3,7 @@
 //! This is the only module with `unsafe` code. Paths that come from an image are opened beneath a
 //! root descriptor ([`beneath`]), never joined as text.
 
+pub(crate) mod allocator;
 pub(crate) mod beneath;
 pub(crate) mod credentials;
 pub(crate) mod landlock;
