@@ -6,12 +6,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags, fstat, openat, unlinkat};
+use rustix::fs::{Mode, OFlags, Stat, fstat, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::sandbox::emulate::records::{Inode, inode};
+use crate::sandbox::emulate::resolve::Found;
 
 /// How many there are at a time; who has more open loses the oldest.
 const MOST: usize = 512;
@@ -39,7 +40,7 @@ impl Proxies {
 
     /// A descriptor for the step that stands for `file`.
     pub(super) fn make(&self, file: OwnedFd) -> Result<OwnedFd, Errno> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC;
         let made = openat(&self.directory, "proxy", flags, Mode::RUSR)?;
         unlinkat(&self.directory, "proxy", rustix::fs::AtFlags::empty())?;
@@ -56,22 +57,24 @@ impl Proxies {
         Ok(made)
     }
 
-    /// Whether any descriptor stands for something else.
-    pub(super) fn are_any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
+    /// Whether this is a descriptor that stands for something else.
+    pub(super) fn has(&self, stat: &Stat) -> bool {
+        self.any.load(Ordering::Acquire) && self.lock().known.contains_key(&inode(stat))
     }
 
-    /// What a descriptor of the step stands for: usually itself.
-    pub(super) fn resolve(&self, fd: OwnedFd) -> Result<OwnedFd, Errno> {
-        if !self.are_any() {
-            return Ok(fd);
+    /// What an open file of the step stands for: usually itself.
+    pub(super) fn resolve(&self, found: Found) -> Result<Found, Errno> {
+        if !self.any.load(Ordering::Acquire) {
+            return Ok(found);
         }
-        let key = inode(&fstat(&fd)?);
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.known.get(&key) {
-            Some((file, _)) => file.try_clone().map_err(|_| Errno::MFILE),
-            None => Ok(fd),
+        match self.lock().known.get(&inode(&found.stat)) {
+            Some((file, _)) => Found::new(file.try_clone().map_err(|_| Errno::MFILE)?),
+            None => Ok(found),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,12 +93,15 @@ mod tests {
         let expected = inode(&fstat(&file).expect("open"));
         let proxies = Proxies::new(open_root(directory.path()).expect("a directory"));
         let given = proxies.make(file).expect("writable");
-        let copy = given.try_clone().expect("a copy");
+        let copy = Found::new(given.try_clone().expect("a copy")).expect("open");
+        assert!(proxies.has(&copy.stat));
         let resolved = proxies.resolve(copy).expect("known");
-        assert_eq!(inode(&fstat(&resolved).expect("open")), expected);
+        assert_eq!(inode(&resolved.stat), expected);
         let other = open_root(directory.path()).expect("a directory");
-        let key = inode(&fstat(&other).expect("open"));
+        let other = Found::new(other).expect("open");
+        let key = inode(&other.stat);
+        assert!(!proxies.has(&other.stat));
         let same = proxies.resolve(other).expect("itself");
-        assert_eq!(inode(&fstat(&same).expect("open")), key);
+        assert_eq!(inode(&same.stat), key);
     }
 }

@@ -18,8 +18,8 @@ pub(super) fn grow(call: &Call<'_>) -> Answered {
         _ => return Err(Errno::NOSYS),
     };
     // What is not open, the kernel will refuse.
-    let Ok(fd) = call.world.descriptor_of(call, descriptor) else { return Ok(Reply::Continue) };
-    let mount = call.world.mount_of(&fd).map(|mount| call.world.mounts.get(mount));
+    let Ok(found) = call.world.descriptor_of(call, descriptor) else { return Ok(Reply::Continue) };
+    let mount = call.world.mount_of(&found.fd).map(|mount| call.world.mounts.get(mount));
     if let Some(mount) = mount
         && let (Some(quota), Shown::Directory(top)) = (&mount.quota, &mount.shown)
         && !quota.admits(top, bytes)

@@ -197,6 +197,9 @@ impl Records {
             return Ok(());
         }
         if is_plain {
+            if lock(self.shard(key)).get(&key) == Some(&None) {
+                return Ok(());
+            }
             match rustix::fs::removexattr(path, STAT) {
                 Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(errno),

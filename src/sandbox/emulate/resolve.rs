@@ -303,7 +303,7 @@ impl Walk<'_> {
                 Ok(None)
             }
             NodeKind::Descriptor if !is_last || self.follow || self.directory => {
-                let found = Found::new(procfs::open_descriptor(self.world, &node.path)?)?;
+                let found = procfs::open_descriptor(self.world, &node.path)?;
                 if found.kind() != FileType::Directory {
                     let is_end = is_last && !self.directory;
                     return if is_end {
@@ -449,14 +449,24 @@ impl World {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
-        let base = call.base(directory, path)?;
-        match self.quick(call, base.as_deref(), path, look_flags(follow)) {
+        self.find_from(call, call.base(directory, path)?.as_deref(), path, follow)
+    }
+
+    /// The same, from where the path begins.
+    pub(super) fn find_from(
+        &self,
+        call: &Call<'_>,
+        base: Option<&Base>,
+        path: &[u8],
+        follow: bool,
+    ) -> Result<Walked, Errno> {
+        match self.quick(call, base, path, look_flags(follow)) {
             Quick::Opened(fd, stat) => return Ok(Walked::Found(Found { fd, stat })),
             Quick::Failed(errno) => return Err(errno),
             Quick::Unsure => {}
         }
         let nowhere = Base::Processes(Vec::new());
-        match self.walk(call, base.as_deref().unwrap_or(&nowhere), path, follow)? {
+        match self.walk(call, base.unwrap_or(&nowhere), path, follow)? {
             Walked::Missing(..) => Err(Errno::NOENT),
             walked => Ok(walked),
         }

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::sandbox::emulate::call::Call;
 use crate::sandbox::emulate::mounts::{host_path, rest};
+use crate::sandbox::emulate::resolve::Found;
 use crate::sandbox::emulate::world::World;
 
 /// A directory where relative paths begin.
@@ -29,16 +30,15 @@ pub(super) enum Base {
 impl World {
     /// The base for a descriptor of the caller, or for its working directory.
     pub(super) fn base(&self, call: &Call<'_>, directory: i32) -> Result<Base, Errno> {
-        let fd = self.descriptor_of(call, directory)?;
-        let stat = fstat(&fd)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        let found = self.descriptor_of(call, directory)?;
+        if found.kind() != FileType::Directory {
             return Err(Errno::NOTDIR);
         }
-        self.base_with(fd, &stat)
+        self.base_with(found.fd, &found.stat)
     }
 
-    /// What a descriptor of the caller stands for, as a path only.
-    pub(super) fn descriptor_of(&self, call: &Call<'_>, number: i32) -> Result<OwnedFd, Errno> {
+    /// What a descriptor of the caller stands for.
+    pub(super) fn descriptor_of(&self, call: &Call<'_>, number: i32) -> Result<Found, Errno> {
         if number < 0 {
             return Err(Errno::BADF);
         }
@@ -47,7 +47,7 @@ impl World {
         });
         call.still_pending()?;
         let missing = |errno| if errno == Errno::NOENT { Errno::BADF } else { errno };
-        self.proxies.resolve(opened.map_err(missing)?)
+        self.proxies.resolve(Found::new(opened.map_err(missing)?)?)
     }
 
     /// Does something in the directory that lists the caller's descriptors.

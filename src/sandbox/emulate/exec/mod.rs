@@ -97,7 +97,7 @@ pub(super) fn prepare(
 fn first(call: &Call<'_>, from: i32, path: &[u8], flags: u32) -> Result<Candidate, Errno> {
     let has = |flag: i32| flags & flag.unsigned_abs() != 0;
     let found = if path.is_empty() && has(libc::AT_EMPTY_PATH) && from != HERE {
-        Found::new(call.world.descriptor_of(call, from)?)?
+        call.world.descriptor_of(call, from)?
     } else {
         let follow = !has(libc::AT_SYMLINK_NOFOLLOW);
         match call.world.find(call, from, path, follow)? {

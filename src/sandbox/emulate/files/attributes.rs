@@ -43,7 +43,7 @@ pub(super) fn target(
 
 /// The file that a descriptor of the caller stands for, to be changed.
 pub(super) fn descriptor(call: &Call<'_>, number: i32) -> Result<Found, Errno> {
-    let found = Found::new(call.world.descriptor_of(call, number)?)?;
+    let found = call.world.descriptor_of(call, number)?;
     call.world.require_writable(&found.stat, found.fd.as_fd())?;
     Ok(found)
 }

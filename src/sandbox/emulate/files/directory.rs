@@ -25,7 +25,7 @@ pub(in crate::sandbox::emulate) fn chdir(call: &Call<'_>) -> Answered {
 
 /// `fchdir`.
 pub(in crate::sandbox::emulate) fn fchdir(call: &Call<'_>) -> Answered {
-    let found = Found::new(call.world.descriptor_of(call, call.int(0))?)?;
+    let found = call.world.descriptor_of(call, call.int(0))?;
     let base = enter(call, found)?;
     call.process.with(|state| state.directory = Arc::new(base));
     Ok(Reply::DONE)

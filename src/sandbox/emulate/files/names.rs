@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, OFlags, RenameFlags, Stat, linkat, mkdirat, mknodat, openat,
+    AtFlags, CWD, FileType, OFlags, RenameFlags, Stat, fstat, linkat, mkdirat, mknodat, openat,
     renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ use crate::sandbox::emulate::access::{EXECUTE, READ, WRITE, is_owner, permits};
 use crate::sandbox::emulate::call::{Answered, Call, HERE, Reply};
 use crate::sandbox::emulate::credentials::{Credentials, cap};
 use crate::sandbox::emulate::records::{Owner, mode_on_disk};
-use crate::sandbox::emulate::resolve::{Around, Found, PATH_MAX, Walked, own_path};
+use crate::sandbox::emulate::resolve::{Around, PATH_MAX, Walked, own_path};
 use crate::sandbox::emulate::start_point::Base;
 use crate::sandbox::emulate::world::World;
 
@@ -50,6 +50,16 @@ impl World {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
+        self.parent_from(call, call.base(directory, path)?.as_deref(), path)
+    }
+
+    /// The same, from where the path, which is not empty, begins.
+    pub(in crate::sandbox::emulate) fn parent_from(
+        &self,
+        call: &Call<'_>,
+        base: Option<&Base>,
+        path: &[u8],
+    ) -> Result<(Around, Vec<u8>), Errno> {
         let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
         let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
         let name = match &path[start..end] {
@@ -58,14 +68,12 @@ impl World {
             name => name.to_vec(),
         };
         let around = if start == 0 && end > 0 {
-            match &*call.base(directory, path)?.ok_or(Errno::NOENT)? {
+            match base.ok_or(Errno::NOENT)? {
                 Base::Processes(_) => return Err(Errno::ACCESS),
-                Base::Files { fd, .. } => {
-                    Around { stat: rustix::fs::fstat(fd)?, fd: Arc::clone(fd) }
-                }
+                Base::Files { fd, .. } => Around { stat: fstat(fd)?, fd: Arc::clone(fd) },
             }
         } else {
-            match self.find(call, directory, &path[..start.max(1)], true)? {
+            match self.find_from(call, base, &path[..start.max(1)], true)? {
                 Walked::Found(found) if found.kind() == FileType::Directory => {
                     Around { stat: found.stat, fd: Arc::new(found.fd) }
                 }
@@ -218,7 +226,7 @@ pub(in crate::sandbox::emulate) fn add_name(
 ) -> Answered {
     let has = |flag: i32| flags & flag.unsigned_abs() != 0;
     let found = if path.is_empty() && has(libc::AT_EMPTY_PATH) && from != HERE {
-        Found::new(call.world.descriptor_of(call, from)?)?
+        call.world.descriptor_of(call, from)?
     } else {
         match call.world.find(call, from, path, has(libc::AT_SYMLINK_FOLLOW))? {
             Walked::Found(found) => found,
@@ -255,10 +263,8 @@ pub(in crate::sandbox::emulate) fn remove(
     let (around, name) = call.world.parent(call, from, path)?;
     call.world.may_unlink(call, &around, &name)?;
     let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-    match unlinkat(&around.fd, OsStr::from_bytes(&name), flags) {
-        Ok(()) => Ok(Reply::DONE),
-        Err(errno) => Err(errno),
-    }
+    unlinkat(&around.fd, OsStr::from_bytes(&name), flags)?;
+    Ok(Reply::DONE)
 }
 
 /// `rename`, `renameat` and `renameat2`.

@@ -120,7 +120,7 @@ fn open_at(call: &Call<'_>, directory: i32, path: &[u8], flags: u32, mode: u32) 
         // What is to be made is most often not there. If it is, or cannot be made, that is told below.
         let created = call
             .world
-            .parent(call, directory, path)
+            .parent_from(call, base.as_deref(), path)
             .and_then(|(around, name)| create(call, &around, &name, &wanted));
         if created.is_ok() {
             return created;

@@ -168,13 +168,14 @@ fn look_at_name(
 /// Whoever uses this says [`still_pending`](Call::still_pending) before the answer.
 fn look_at_descriptor(call: &Call<'_>, number: i32) -> Result<Stat, Errno> {
     let world = call.world;
-    if number >= 0 && !world.proxies.are_any() {
+    if number >= 0 {
         // Through the link in `/proc` the kernel looks at the open file itself.
         let name = number.to_string();
         let stat = world.in_descriptors(call, |fds| statat(fds, &*name, AtFlags::empty()));
         if let Ok(stat) = stat
             && world.file_devices.contains(&stat.st_dev)
             && world.scratch.listing(&stat).is_none()
+            && !world.proxies.has(&stat)
         {
             let path = || format!("/proc/{}/fd/{number}", call.thread().as_raw_pid()).into_bytes();
             let mut told = stat;
@@ -182,7 +183,7 @@ fn look_at_descriptor(call: &Call<'_>, number: i32) -> Result<Stat, Errno> {
             return Ok(told);
         }
     }
-    let found = Found::new(world.descriptor_of(call, number)?)?;
+    let found = world.descriptor_of(call, number)?;
     if let Some(path) = world.scratch.listing(&found.stat) {
         let node = Node { path, kind: NodeKind::Directory };
         return procfs::stat(world, &node);
@@ -247,7 +248,7 @@ pub(in crate::sandbox::emulate) fn access(
     }
     let has = |flag: i32| flags & flag.unsigned_abs() != 0;
     let walked = if path.is_empty() && has(libc::AT_EMPTY_PATH) && directory != HERE {
-        Walked::Found(Found::new(call.world.descriptor_of(call, directory)?)?)
+        Walked::Found(call.world.descriptor_of(call, directory)?)
     } else {
         call.world.find(call, directory, path, !has(libc::AT_SYMLINK_NOFOLLOW))?
     };
@@ -293,7 +294,7 @@ pub(in crate::sandbox::emulate) fn readlink(
     }
     let path = call.peek_path(index)?;
     let walked = if path.is_empty() && directory != HERE {
-        Walked::Found(Found::new(call.world.descriptor_of(call, directory)?)?)
+        Walked::Found(call.world.descriptor_of(call, directory)?)
     } else {
         call.world.find(call, directory, &path, false)?
     };
@@ -314,7 +315,7 @@ pub(in crate::sandbox::emulate) fn readlink(
 /// `statfs`, and `fstatfs` if it is of a descriptor.
 pub(in crate::sandbox::emulate) fn statfs(call: &Call<'_>, of_descriptor: bool) -> Answered {
     let walked = if of_descriptor {
-        Walked::Found(Found::new(call.world.descriptor_of(call, call.int(0))?)?)
+        Walked::Found(call.world.descriptor_of(call, call.int(0))?)
     } else {
         call.world.find(call, HERE, &call.path(0)?, true)?
     };

@@ -26,7 +26,7 @@ pub(in crate::sandbox::emulate) enum By {
 fn find(call: &Call<'_>, by: By, change: bool) -> Result<Found, Errno> {
     match by {
         By::Descriptor if change => attributes::descriptor(call, call.int(0)),
-        By::Descriptor => Found::new(call.world.descriptor_of(call, call.int(0))?),
+        By::Descriptor => call.world.descriptor_of(call, call.int(0)),
         By::Path { follow } if change => {
             let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW.unsigned_abs() };
             attributes::target(call, HERE, &call.path(0)?, flags)

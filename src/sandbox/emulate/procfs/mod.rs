@@ -23,6 +23,7 @@ use rustix::process::Pid;
 use crate::sandbox::emulate::call::Call;
 use crate::sandbox::emulate::credentials::cap;
 use crate::sandbox::emulate::process::Process;
+use crate::sandbox::emulate::resolve::Found;
 use crate::sandbox::emulate::scratch::Shown;
 use crate::sandbox::emulate::world::World;
 
@@ -304,10 +305,10 @@ fn translate(world: &World, text: &[u8]) -> Vec<u8> {
 
 /// Opens what a descriptor of the step's stands for, as a path only. `path` is that of a
 /// [`NodeKind::Descriptor`].
-pub(super) fn open_descriptor(world: &World, path: &[u8]) -> Result<OwnedFd, Errno> {
+pub(super) fn open_descriptor(world: &World, path: &[u8]) -> Result<Found, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let opened = openat(&world.proc, OsStr::from_bytes(&path[1..]), flags, Mode::empty())?;
-    world.proxies.resolve(opened)
+    world.proxies.resolve(Found::new(opened)?)
 }
 
 /// Opens a node with these flags, none of which makes or empties a file.
