@@ -180,8 +180,10 @@ pub(crate) async fn key(
         inputs.extend(identities);
         inputs = vec![all_of(&inputs)];
     }
+    let tables = below.tables();
     let surroundings = key::Surroundings {
         below: below.chain(),
+        tables: &tables,
         platform: &stage.config.platform,
         source_date_epoch: site.request.options.source_date_epoch,
         compression: Compression::Gzip,

@@ -5,7 +5,8 @@
 //! A blob is kept only if somebody will want all of it.
 //!
 //! What a blob was read for is an index of its diff ID. A table of contents is only what a manifest says
-//! of a layer, so it counts for the layers that name that very table.
+//! of a layer: it counts for the layers that name that very table, where a blob is not kept, and never for
+//! the contents of files.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -66,7 +67,7 @@ pub(crate) struct Files {
     verified: Mutex<BTreeSet<Digest>>,
 }
 
-/// What an index is of: the blob, what it unpacks to, and its table of contents.
+/// What an index is of: the blob, what it unpacks to, and the table of contents that may do.
 type Subject = (Digest, DiffId, Option<Digest>);
 
 /// An index, once it is made; whoever makes it holds the lock.
@@ -119,13 +120,13 @@ impl Files {
     fn index(&self, layer: &Layer, keep: Keep) -> io::Result<Arc<LayerIndex>> {
         let once = {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(indexes.entry(subject(layer)).or_default())
+            Arc::clone(indexes.entry(subject(layer, keep)).or_default())
         };
         let mut index = once.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = &*index {
             return Ok(Arc::clone(index));
         }
-        let made = match self.stored(layer) {
+        let made = match self.stored(layer, keep) {
             Some(made) => made,
             None if keep == Keep::Yes || self.workshop.store.has(&layer.descriptor) => {
                 self.make(layer, keep)?
@@ -139,14 +140,14 @@ impl Files {
     }
 
     /// The index that an earlier build has made.
-    fn stored(&self, layer: &Layer) -> Option<LayerIndex> {
+    fn stored(&self, layer: &Layer, keep: Keep) -> Option<LayerIndex> {
         let read = |path: PathBuf| {
             let mut bytes = Vec::new();
             File::open(path).ok()?.take(INDEX_LIMIT).read_to_end(&mut bytes).ok()?;
             LayerIndex::decode(&bytes)
         };
-        let of_table = || read(self.path_of_table(&TableOfContents::of(&layer.descriptor)?));
-        read(self.path(layer)).or_else(of_table)
+        let of_table = || read(self.path_of_table(&table(layer, keep)?));
+        read(self.path(layer)).filter(LayerIndex::has_places).or_else(of_table)
     }
 
     /// The index with the places of contents, which the other one lacks.
@@ -157,14 +158,13 @@ impl Files {
         }
         let made = Arc::new(self.make(layer, keep)?);
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        indexes.insert(subject(layer), Arc::new(Mutex::new(Some(Arc::clone(&made)))));
+        indexes.insert(subject(layer, keep), Arc::new(Mutex::new(Some(Arc::clone(&made)))));
         Ok(made)
     }
 
     /// The index out of the table of contents that some layers have, without the rest of the layer.
     fn of_table(&self, layer: &Layer) -> io::Result<Option<LayerIndex>> {
-        let (Some(table), Ok(origin)) =
-            (TableOfContents::of(&layer.descriptor), self.origin(&layer.descriptor))
+        let (Some(table), Ok(origin)) = (table(layer, Keep::No), self.origin(&layer.descriptor))
         else {
             return Ok(None);
         };
@@ -269,9 +269,13 @@ impl Files {
     }
 }
 
-fn subject(layer: &Layer) -> Subject {
-    let table = TableOfContents::of(&layer.descriptor).map(|table| table.digest);
-    (layer.descriptor.digest, layer.diff_id, table)
+/// The table of contents of a layer whose blob nobody wants.
+fn table(layer: &Layer, keep: Keep) -> Option<TableOfContents> {
+    TableOfContents::of(&layer.descriptor).filter(|_| keep == Keep::No)
+}
+
+fn subject(layer: &Layer, keep: Keep) -> Subject {
+    (layer.descriptor.digest, layer.diff_id, table(layer, keep).map(|table| table.digest))
 }
 
 /// The failure behind a failure to read a tree: that a registry cannot be reached is no fault of the

@@ -19,8 +19,10 @@ use crate::build::files::Files;
 use crate::build::files::Keep;
 use crate::build::resolve::ResolvedBases;
 use crate::build::step;
+use crate::layer::TableOfContents;
 use crate::layer::Tree;
 use crate::oci::ChainId;
+use crate::oci::Digest;
 use crate::oci::Layer;
 use crate::oci::Timestamp;
 use crate::plan::Plan;
@@ -79,6 +81,13 @@ impl BuiltStage {
     /// The name of the stack of layers; `None` where there is none.
     pub(crate) fn chain(&self) -> Option<ChainId> {
         ChainId::of(self.layers.iter().map(|built| built.layer.diff_id))
+    }
+
+    /// The tables of contents that the layers of the base name.
+    pub(crate) fn tables(&self) -> Vec<Digest> {
+        let base = self.layers.iter().filter(|built| built.origin == LayerOrigin::Base);
+        let table = |built: &BuiltLayer| TableOfContents::of(&built.layer.descriptor);
+        base.filter_map(|built| Some(table(built)?.digest)).collect()
     }
 
     /// The layers alone.

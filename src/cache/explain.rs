@@ -135,6 +135,7 @@ mod tests {
         };
         let surroundings = Surroundings {
             below: Some(ChainId::base(DiffId(Digest::of(below)))),
+            tables: &[],
             platform: &Platform::default(),
             source_date_epoch: None,
             compression: Compression::Gzip,

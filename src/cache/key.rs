@@ -9,7 +9,7 @@ use crate::plan::{
 };
 
 /// Changes when keys are made in another way, or when equal steps give other layers than before.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Everything that a step's layer depends on, and the digest of that.
 ///
@@ -52,6 +52,9 @@ impl CacheKey {
 pub struct Surroundings<'a> {
     /// The layers below; `None` where there are none.
     pub below: Option<ChainId>,
+    /// The tables of contents that layers of the base name: what they say of a layer, nobody has compared
+    /// with it.
+    pub tables: &'a [Digest],
     /// The platform of the stage.
     pub platform: &'a Platform,
     /// `SOURCE_DATE_EPOCH`.
@@ -177,7 +180,7 @@ pub fn add(surroundings: &Surroundings<'_>, step: &AddStep, files: &Digest) -> C
 /// The key of a `WORKDIR`.
 pub fn workdir(surroundings: &Surroundings<'_>, step: &WorkdirStep) -> CacheKey {
     let mut key = Builder::new("WORKDIR", surroundings);
-    key.below(surroundings);
+    key.looked_into(surroundings);
     key.part("path", &step.path);
     key.part("user", &step.user);
     key.finish()
@@ -191,7 +194,7 @@ fn copied(
 ) -> Builder {
     let mut key = Builder::new(keyword, surroundings);
     if !step.link || step.chown.as_deref().is_some_and(needs_user_database) {
-        key.below(surroundings);
+        key.looked_into(surroundings);
     }
     for source in &step.sources {
         match source {
@@ -259,6 +262,14 @@ impl Builder {
         self.part("layers below", chain);
     }
 
+    /// The layers below for a step that has no need of them unpacked.
+    fn looked_into(&mut self, surroundings: &Surroundings<'_>) {
+        self.below(surroundings);
+        for table in surroundings.tables {
+            self.part("table of contents", table.to_string());
+        }
+    }
+
     fn part(&mut self, name: &str, value: impl Into<String>) {
         self.parts.push(Part { name: name.to_owned(), value: value.into() });
     }
@@ -305,6 +316,7 @@ mod tests {
     fn surroundings(platform: &Platform) -> Surroundings<'_> {
         Surroundings {
             below: None,
+            tables: &[],
             platform,
             source_date_epoch: None,
             compression: Compression::Gzip,
@@ -523,6 +535,10 @@ mod tests {
         let key = |surroundings: Surroundings<'_>| workdir(&surroundings, &step).digest();
         let below = Some(ChainId::base(DiffId(Digest::of("layer"))));
         assert_ne!(key(first), key(Surroundings { below, ..first }));
+        let tables = &[Digest::of("table")];
+        assert_ne!(key(first), key(Surroundings { tables, ..first }));
+        let command = |tables| run(&Surroundings { tables, ..first }, &run_step(), &Digest::of(""));
+        assert_eq!(command(tables).digest(), command(&[]).digest(), "its layers are unpacked");
         let source_date_epoch = Some(Timestamp::EPOCH);
         assert_ne!(key(first), key(Surroundings { source_date_epoch, ..first }));
         assert_ne!(key(first), key(Surroundings { compression: Compression::Zstd, ..first }));
@@ -551,7 +567,7 @@ mod tests {
         // Whoever changes this digest must change VERSION too.
         assert_eq!(
             key.digest().hex(),
-            "10d00923f721c13d88a472a51b92c79ac4ac52870dab84300108ed00d37a819d"
+            "64f6540484854f1e9826cb12ca863da5b69865e409e24a5689dcab340b359863"
         );
     }
 }

@@ -198,8 +198,13 @@ mod tests {
         let step = WorkdirStep { path: path.to_owned(), user: user.to_owned() };
         let platform = Platform::default();
         let compression = Compression::Gzip;
-        let surroundings =
-            Surroundings { below: None, platform: &platform, source_date_epoch: None, compression };
+        let surroundings = Surroundings {
+            below: None,
+            tables: &[],
+            platform: &platform,
+            source_date_epoch: None,
+            compression,
+        };
         key::workdir(&surroundings, &step)
     }
 

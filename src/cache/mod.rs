@@ -11,6 +11,7 @@
 //! |---|---|---|---|---|---|
 //! | version of this encoding, and of how steps are carried out | in | in | in | in | a newer coracle that makes other layers must not find the old ones |
 //! | layers below (chain ID) | in | in¹ | in¹ | in | a command reads them; a copy goes through their links and makes what is missing |
+//! | tables of contents of the base's layers | no | in¹ | in¹ | in | what they say may be wrong, and shows for steps that unpack nothing |
 //! | the image's `/etc/passwd`, `/etc/group` | via layers | via layers | via layers | via layers | they are files like others |
 //! | name or digest of the base image | no | no | no | no | only its files matter: a base that was tagged anew or rebuilt alike changes nothing |
 //! | config of the base image | via env, user, … | via cwd | via cwd | via path, user | what of it reaches the step is listed below |

@@ -104,7 +104,6 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
         }
         let header = header::encode(entry, self.clamp)?;
         self.broken = true;
-        let start = self.uncompressed;
         self.put(&header)?;
         let mut nothing = io::empty();
         let content = content.unwrap_or(&mut nothing);
@@ -119,7 +118,7 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
             }
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.add(entry, self.clamp, start, kept.as_deref());
+            recorder.add(entry, self.clamp, kept.as_deref());
         }
         self.entries += 1;
         self.broken = false;

@@ -3,7 +3,9 @@
 //!
 //! It stands after the last byte that the archive needs, in members of gzip without data, cut into
 //! extra fields of their headers: decompressors skip those. So the layer is what it would be without,
-//! and has the same diff ID. An annotation of the layer says where the members are, and their digest:
+//! and has the same diff ID. It does not say where in the archive a file begins: whoever wants the
+//! content of a file gets the layer, and with it an index that nobody can have made up. An annotation
+//! of the layer says where the members are, and their digest:
 //!
 //! ```text
 //! dev.coracle.layer.index: OFFSET:LENGTH:sha256:…
@@ -14,8 +16,8 @@
 use std::sync::Arc;
 
 use crate::layer::Entry;
-use crate::layer::index::table::{Form, TableOfContents};
-use crate::layer::index::{Member, codec, is_kept};
+use crate::layer::index::table::{Form, ROOM, TableOfContents};
+use crate::layer::index::{Member, NOWHERE, codec, is_kept};
 use crate::oci::{Descriptor, Digest, Timestamp};
 
 /// The annotation of a layer.
@@ -39,8 +41,8 @@ const NAME: [u8; 2] = *b"ci";
 /// Data of no bytes: a last block without any, their checksum, and how many there are.
 const NO_DATA: [u8; 10] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// As much as an extra field holds, beside [`NAME`] and a length.
-const PIECE: usize = 0xffff - 4;
+/// How much one member holds. `BusyBox` reads headers of up to 16 KiB.
+const PIECE: usize = 8 << 10;
 
 /// Makes the index of a layer while it is written.
 #[derive(Debug)]
@@ -59,17 +61,16 @@ impl Recorder {
         self.entries.is_some() && is_kept(entry)
     }
 
-    /// The next entry, which begins at `start` of the uncompressed archive.
+    /// The next entry.
     pub(in crate::layer) fn add(
         &mut self,
         entry: &Entry,
         clamp: Option<Timestamp>,
-        start: u64,
         content: Option<&[u8]>,
     ) {
         let Some(entries) = &mut self.entries else { return };
         let entry = Entry { mtime: entry.mtime.clamped(clamp), ..entry.clone() };
-        entries.push(&Member { entry, start, content: content.map(Arc::from) });
+        entries.push(&Member { entry, start: NOWHERE, content: content.map(Arc::from) });
         if entries.size() > MOST_MEMORY {
             self.entries = None;
         }
@@ -118,7 +119,12 @@ pub(super) fn read(mut bytes: &[u8]) -> Option<Vec<Member>> {
         file.extend_from_slice(content);
         bytes = rest.strip_prefix(&NO_DATA)?;
     }
-    codec::decode(&file)
+    let mut members = codec::decode(&file, ROOM)?;
+    // Whatever it says: contents are not read by it.
+    for member in &mut members {
+        member.start = NOWHERE;
+    }
+    Some(members)
 }
 
 /// What has its length before it, and the rest.
@@ -145,7 +151,7 @@ mod tests {
     use std::io::{Cursor, Read as _};
 
     use super::*;
-    use crate::layer::testing::{directory, entry, file, hard_link, symlink, whiteout};
+    use crate::layer::testing::{directory, entry, file, hard_link, opaque, symlink, whiteout};
     use crate::layer::{Kind, LayerIndex, LayerWriter};
     use crate::oci::{Compression, MediaType};
 
@@ -168,7 +174,10 @@ mod tests {
         assert_eq!(Digest::of(&archive), written.diff_id.0);
         assert_eq!(archive.len() as u64, written.uncompressed);
         let table = written.index.as_ref().map(|it| it.read(&bytes[at(it)..]).expect("readable"));
-        let all = LayerIndex::read(Cursor::new(bytes.clone()), written.diff_id).expect("valid");
+        let mut all = LayerIndex::read(Cursor::new(bytes.clone()), written.diff_id).expect("valid");
+        for member in &mut all.members {
+            member.start = NOWHERE;
+        }
         assert!(table.is_none_or(|table| table == all), "the table says what the archive says");
         (descriptor, bytes)
     }
@@ -200,15 +209,22 @@ mod tests {
     fn a_large_layer_has_its_index_behind_it() {
         let mut odd = entry(format!("/{}", "n".repeat(200)), Kind::Directory);
         odd.xattrs.insert(b"user.x".to_vec(), b"\0y".to_vec());
+        odd.xattrs.insert(b"user.empty".to_vec(), Vec::new());
         odd.mtime = Timestamp { seconds: 2_000_000_000, nanoseconds: 5 };
+        let mut old = entry("/old", Kind::Fifo);
+        old.mtime = Timestamp { seconds: -7, nanoseconds: 999_999_999 };
         let entries = [
             owned(directory("/etc")),
             owned(file("/etc/passwd", "root:x:0:0::/:/bin/sh\n")),
             large("/large"),
             (odd, Vec::new()),
+            (old, Vec::new()),
             owned(symlink("/link", "etc")),
             owned(hard_link("/hard", "/large")),
             owned(whiteout("/etc/gone")),
+            owned(opaque("/etc")),
+            (entry("/null", Kind::CharDevice { major: 1, minor: 3 }), Vec::new()),
+            owned(directory("/")),
         ];
         for clamp in [None, Some(Timestamp::from_seconds(9))] {
             let (descriptor, bytes) = layer(&entries, clamp);
@@ -216,7 +232,7 @@ mod tests {
             assert_eq!(table.offset + table.length, bytes.len() as u64);
             assert!(table.length < 1000, "{}", table.length);
             let index = table.read(&bytes[at(&table)..]).expect("it is the table");
-            assert!(index.has_places());
+            assert!(!index.has_places());
             assert_eq!(index.members[1].content.as_deref(), Some(&entries[1].1[..]));
         }
     }
@@ -233,18 +249,18 @@ mod tests {
         let mut recorder = Recorder::new();
         let mut long = entry("/f", Kind::Fifo);
         long.xattrs.insert(b"user.x".to_vec(), noise(MOST_MEMORY));
-        recorder.add(&long, None, 0, None);
+        recorder.add(&long, None, None);
         assert!(recorder.finish(u64::MAX).is_none(), "memory is bounded");
     }
 
     #[test]
     fn what_takes_several_members_is_read_back_and_damage_is_noticed() {
-        let members_of = |count: u64| {
+        let members_of = |count: u32| {
             let mut encoder = codec::Encoder::default();
             for number in 0..count {
                 let name = Digest::of(number.to_string()).hex();
                 let entry = entry(format!("/{name}"), Kind::Fifo);
-                encoder.push(&Member { entry, start: number, content: None });
+                encoder.push(&Member { entry, start: NOWHERE, content: None });
             }
             members(&encoder.finish().expect("in memory"))
         };

@@ -14,8 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::layer::index::table::{Form, LIMIT, TableOfContents};
-use crate::layer::index::{Member, NOWHERE};
+use crate::layer::index::table::{Form, LIMIT, ROOM, TableOfContents};
+use crate::layer::index::{Member, Members, NOWHERE};
 use crate::layer::{Entry, Kind, whiteout};
 use crate::oci::{Descriptor, ImagePath, Timestamp};
 
@@ -76,13 +76,13 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<Member>> {
     if table.version != VERSION {
         return None;
     }
-    let mut members = Vec::new();
+    let mut members = Members::within(ROOM);
     for row in table.entries {
         if let Some(entry) = row.entry().ok()? {
-            members.push(Member { entry, start: NOWHERE, content: None });
+            members.push(Member { entry, start: NOWHERE, content: None })?;
         }
     }
-    Some(members)
+    Some(members.all)
 }
 
 /// A row that makes no sense.

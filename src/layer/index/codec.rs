@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::layer::index::{LIMIT, Member};
+use crate::layer::index::{Member, Members};
 use crate::layer::{Entry, Kind};
 use crate::oci::{Digest, ImagePath, Timestamp};
 
@@ -27,6 +27,9 @@ const MAGIC: &[u8] = b"coracle index 1\n";
 const HEAD: usize = MAGIC.len() + 32;
 
 const LEVEL: i32 = 3;
+
+/// No such file refers back by more than this power of two.
+const WINDOW_LOG: u32 = 24;
 
 const FILE: u64 = 0;
 const DIRECTORY: u64 = 1;
@@ -77,25 +80,29 @@ impl Encoder {
     }
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Member>> {
+/// The members in a file, if they take no more than about `limit` bytes of memory.
+pub(super) fn decode(bytes: &[u8], limit: usize) -> Option<Vec<Member>> {
     let (head, packed) = bytes.split_at_checked(HEAD)?;
     let digest = head.strip_prefix(MAGIC)?;
     if digest != raw(packed) {
         return None;
     }
     let mut unpacked = Vec::new();
-    // What memory an index may take in this form is less than what it may take in the other.
-    let decoder = zstd::Decoder::with_buffer(packed).ok()?;
-    decoder.take(LIMIT as u64).read_to_end(&mut unpacked).ok()?;
+    let mut decoder = zstd::Decoder::with_buffer(packed).ok()?;
+    decoder.window_log_max(WINDOW_LOG).ok()?;
+    decoder.take(limit as u64 + 1).read_to_end(&mut unpacked).ok()?;
+    if unpacked.len() > limit {
+        return None;
+    }
     let mut input = Reader(&unpacked);
-    let mut members: Vec<Member> = Vec::new();
+    let mut members = Members::within(limit);
     while !input.0.is_empty() {
         let shared = input.size()?;
-        let last = members.last().map_or(&b""[..], |member| member.entry.path.as_bytes());
+        let last = members.all.last().map_or(&b""[..], |member| member.entry.path.as_bytes());
         let path = [last.get(..shared)?, input.bytes()?].concat();
-        members.push(input.member(ImagePath::new(path))?);
+        members.push(input.member(ImagePath::new(path))?)?;
     }
-    Some(members)
+    Some(members.all)
 }
 
 /// The digest of `bytes` as it is.
@@ -247,6 +254,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::index::LIMIT;
     use crate::layer::testing::{directory, entry, file, hard_link, opaque, symlink, whiteout};
 
     fn members() -> Vec<Member> {
@@ -281,7 +289,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         for members in [Vec::new(), members()] {
             let bytes = encode(&members).expect("in memory");
-            assert_eq!(decode(&bytes).expect("ours"), members);
+            assert_eq!(decode(&bytes, LIMIT).expect("ours"), members);
         }
     }
 
@@ -289,12 +297,12 @@ mod tests {
     fn every_damage_is_noticed() {
         let bytes = encode(&members()).expect("in memory");
         for length in 0..bytes.len() {
-            assert!(decode(&bytes[..length]).is_none(), "{length}");
+            assert!(decode(&bytes[..length], LIMIT).is_none(), "{length}");
         }
         for index in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[index] ^= 1;
-            assert!(decode(&damaged).is_none(), "{index}");
+            assert!(decode(&damaged, LIMIT).is_none(), "{index}");
         }
     }
 
@@ -305,7 +313,37 @@ mod tests {
         for unpacked in nonsense {
             let packed = zstd::encode_all(unpacked, LEVEL).expect("in memory");
             let bytes = [MAGIC, &raw(&packed), &packed].concat();
-            assert!(decode(&bytes).is_none(), "{unpacked:?}");
+            assert!(decode(&bytes, LIMIT).is_none(), "{unpacked:?}");
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_is_read_does_harm(changes: Vec<(u16, u8)>, more: Vec<u8>) {
+            let mut encoder = Encoder::default();
+            for member in &members() {
+                encoder.push(member);
+            }
+            let mut unpacked = [encoder.unpacked.0, more].concat();
+            for (at, value) in changes {
+                let at = usize::from(at) % unpacked.len();
+                unpacked[at] = value;
+            }
+            let packed = zstd::encode_all(&unpacked[..], LEVEL).expect("in memory");
+            drop(decode(&[MAGIC, &raw(&packed), &packed].concat(), LIMIT));
+        }
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_refused() {
+        let long = entry([&b"/"[..], &[b'n'; 10_000]].concat(), Kind::Fifo);
+        let member = Member { entry: long, start: 0, content: None };
+        // Each path but the first is one byte here, and ten thousand there.
+        let bytes = encode(&vec![member; 100_000]).expect("in memory");
+        assert!(bytes.len() < 2000, "{}", bytes.len());
+        assert!(decode(&bytes, 64 << 20).is_none());
+        let packed = zstd::encode_all(&*vec![0; 1 << 20], LEVEL).expect("in memory");
+        let bytes = [MAGIC, &raw(&packed), &packed].concat();
+        assert!(decode(&bytes, 1 << 16).is_none());
     }
 }

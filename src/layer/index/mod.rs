@@ -1,9 +1,10 @@
 //! The index of a layer: everything that its archive says of files but what is in them.
 //!
 //! [`LayerIndex`] is made in one pass over the compressed blob, or out of the table of contents that
-//! some layers have (`table`). It unpacks nothing, and is small enough to be kept for good. [`LayerStack`] reads a stack of layers through their indexes as one tree
-//! (`stack`): for each layer it works out in memory what unpacking would have left (`apply`), and it
-//! goes back to the blob only for the content of a file (`content`).
+//! some layers have (`table`). It unpacks nothing, and is small enough to be kept for good.
+//! [`LayerStack`] reads a stack of layers through their indexes as one tree (`stack`): for each layer
+//! it works out in memory what unpacking would have left (`apply`), and it goes back to the blob only
+//! for the content of a file (`content`).
 //!
 //! Spec: <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md>.
 
@@ -35,7 +36,7 @@ const LIMIT: usize = 1 << 30;
 /// About what an entry takes beside its names.
 const ENTRY_SIZE: usize = 256;
 
-/// The place of members of which only a table of contents is known ([`chunked`]).
+/// The place of members of which only a table of contents is known ([`table`]).
 const NOWHERE: u64 = u64::MAX;
 
 /// Files of at most this size are kept in the index if a build is likely to ask for their content.
@@ -69,24 +70,19 @@ impl LayerIndex {
     /// many files in it.
     pub fn read(source: impl Read + Send + 'static, expected: DiffId) -> Result<Self, LayerError> {
         let mut reader = LayerReader::uncompressed(ReadAhead::new(source), Names::Layer);
-        let mut members = Vec::new();
-        let mut size = 0;
+        let mut members = Members::within(LIMIT);
         while let Some(entry) = reader.next_entry()? {
             let start = reader.entry_start();
             let content = kept(&entry, &mut reader)?;
-            let member = Member { entry, start, content };
-            size += member.size();
-            if size > LIMIT {
-                return Err(LayerError::TooManyFiles { limit: LIMIT });
-            }
-            members.push(member);
+            let added = members.push(Member { entry, start, content });
+            added.ok_or(LayerError::TooManyFiles { limit: LIMIT })?;
         }
         let ahead = reader.into_inner();
         let actual = ahead.finish().map_err(|source| LayerError::Source { source })?;
         if actual != expected {
             return Err(LayerError::WrongDiffId { expected, actual });
         }
-        Ok(Self { members })
+        Ok(Self { members: members.all })
     }
 
     /// Whether it says where the contents of files are. What comes from a table of contents does not.
@@ -106,7 +102,7 @@ impl LayerIndex {
     /// Reads a file that [`encode`](Self::encode) made. `None` if it is damaged, or was made by
     /// another version of coracle: whatever the reason, the index must be made again.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        codec::decode(bytes).map(|members| Self { members })
+        codec::decode(bytes, LIMIT).map(|members| Self { members })
     }
 }
 
@@ -122,6 +118,26 @@ impl Member {
         let xattrs: usize = xattrs.map(|(name, value)| name.len() + value.len() + 64).sum();
         let content = self.content.as_ref().map_or(0, |content| content.len());
         ENTRY_SIZE + self.entry.path.as_bytes().len() + target + xattrs + content
+    }
+}
+
+/// Members, as long as there is room for them.
+struct Members {
+    all: Vec<Member>,
+    room: usize,
+}
+
+impl Members {
+    /// None, with room for about so many bytes.
+    fn within(room: usize) -> Self {
+        Self { all: Vec::new(), room }
+    }
+
+    /// Adds one; `None` if there is no room for it.
+    fn push(&mut self, member: Member) -> Option<()> {
+        self.room = self.room.checked_sub(member.size())?;
+        self.all.push(member);
+        Some(())
     }
 }
 

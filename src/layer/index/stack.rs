@@ -117,7 +117,7 @@ impl Stacked {
     ) -> io::Result<Box<dyn Read + Send>> {
         let complete;
         let mut member = &index.members[number];
-        if member.start == NOWHERE {
+        if member.start == NOWHERE && member.content.is_none() {
             complete = source.complete_index(&self.layer)?;
             let Entry { path, kind, .. } = &member.entry;
             let is_same = |it: &&Member| it.entry.path == *path && it.entry.kind == *kind;

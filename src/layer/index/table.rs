@@ -4,11 +4,15 @@
 //! rest of the layer, and whoever trusts the manifest can trust it. There are two forms: `chunked`,
 //! and `behind`, which coracle makes.
 
-use crate::layer::index::{LayerIndex, behind, chunked};
+use crate::layer::index::{LayerIndex, Member, behind, chunked, is_kept};
+use crate::layer::{Kind, whiteout};
 use crate::oci::{Descriptor, Digest};
 
 /// The most that a table may take, packed and unpacked: that of a hundred thousand files does not.
 pub(super) const LIMIT: u64 = 64 << 20;
+
+/// About how much memory the index may take that comes out of one.
+pub(super) const ROOM: usize = 128 << 20;
 
 /// Where a layer has its table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +36,11 @@ pub(super) enum Form {
 impl TableOfContents {
     /// Reads the annotations; `None` if the layer has no such table, or one that is too large.
     pub fn of(layer: &Descriptor) -> Option<Self> {
-        let table = behind::announced(layer).or_else(|| chunked::announced(layer))?;
-        let end = table.offset.checked_add(table.length)?;
-        (table.length > 0 && table.length <= LIMIT && end <= layer.size).then_some(table)
+        let fits = |table: &Self| {
+            let end = table.offset.checked_add(table.length);
+            table.length > 0 && table.length <= LIMIT && end.is_some_and(|end| end <= layer.size)
+        };
+        behind::announced(layer).filter(fits).or_else(|| chunked::announced(layer).filter(fits))
     }
 
     /// The index that the table makes; `None` if `bytes` are not the table, or no table at all.
@@ -45,15 +51,60 @@ impl TableOfContents {
         let members = match self.form {
             Form::Chunked => chunked::read(bytes),
             Form::Behind => behind::read(bytes),
-        };
-        Some(LayerIndex { members: members? })
+        }?;
+        members.iter().all(is_possible).then_some(LayerIndex { members })
     }
+}
+
+/// Whether an archive could say this: what is not in an archive is made by nobody's `LayerReader`.
+fn is_possible(member: &Member) -> bool {
+    let Member { entry, content, start: _ } = member;
+    let has_no_zero = |bytes: &[u8]| !bytes.contains(&0);
+    let leads_somewhere = match &entry.kind {
+        Kind::Symlink { target } => !target.is_empty() && has_no_zero(target),
+        Kind::Hardlink { target } => has_no_zero(target.as_bytes()),
+        Kind::Socket => false,
+        _ => true,
+    };
+    let holds_that = content.as_ref().is_none_or(|content| {
+        let is_all = entry.kind == Kind::File { size: content.len() as u64 };
+        is_all && is_kept(entry)
+    });
+    let is_named = has_no_zero(entry.path.as_bytes()) && !whiteout::is_reserved(&entry.path);
+    let is_number = entry.mode <= 0o7777 && entry.mtime.nanoseconds < 1_000_000_000;
+    is_named && leads_somewhere && holds_that && is_number
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oci::{Compression, MediaType};
+
+    #[test]
+    fn what_no_archive_could_say_is_not_believed() {
+        use crate::layer::testing::{entry, file, symlink};
+        let check = |expected, entry, content: Option<&[u8]>| {
+            let member = Member { entry, start: 0, content: content.map(std::sync::Arc::from) };
+            assert_eq!(is_possible(&member), expected, "{member:?}");
+        };
+        let passwd = || entry("/etc/passwd", Kind::File { size: 4 });
+        check(true, passwd(), Some(b"root"));
+        check(false, passwd(), Some(b"roots"));
+        check(false, entry("/bin/sh", Kind::File { size: 4 }), Some(b"root"));
+        check(true, file("/f", "x").0, None);
+        check(false, entry(b"/a\0b", Kind::Fifo), None);
+        check(false, entry("/.wh.a", Kind::Fifo), None);
+        check(false, entry("/s", Kind::Socket), None);
+        check(true, symlink("/l", "x").0, None);
+        check(false, symlink("/l", "").0, None);
+        check(false, symlink("/l", "a\0b").0, None);
+        let mut odd = passwd();
+        odd.mode = 0o10_000;
+        check(false, odd, None);
+        let mut odd = passwd();
+        odd.mtime.nanoseconds = 1_000_000_000;
+        check(false, odd, None);
+    }
 
     #[test]
     fn bytes_that_are_not_the_table_are_not_read() {
