@@ -1,5 +1,7 @@
 //! Other tools pull what coracle pushed, and coracle pulls what they pushed, in every format.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::support::Coracle;
@@ -78,7 +80,14 @@ fn skopeo_and_buildah_pull_what_coracle_pushed() {
     require!(base::push_busybox(&registry));
     let coracle = require!(Coracle::new());
     let context = Scratch::new();
-    context.write("Dockerfile", "FROM busybox\nRUN echo made > /made\nCMD [\"cat\", \"/made\"]\n");
+    // The layer of the second command is large enough to have an index behind it, in several pieces.
+    context.write(
+        "Dockerfile",
+        "FROM busybox\nRUN echo made > /made\n\
+         RUN head -c 3000000 /dev/urandom > /large; mkdir /many; \\\n\
+         for i in $(seq 500); do : > /many/$(echo $i | sha256sum | cut -c1-64); done\n\
+         CMD [\"cat\", \"/made\"]\n",
+    );
     let name = format!("{}/team/app:1", registry.address());
     let directory = context.path().display().to_string();
     let mirror = registry.as_docker_hub();
@@ -96,6 +105,15 @@ fn skopeo_and_buildah_pull_what_coracle_pushed() {
     let seen: Value = serde_json::from_str(&seen).expect("it is JSON");
     assert_eq!(seen["FromImageDigest"], pushed.digest);
     assert_eq!(seen["OCIv1"]["config"]["Cmd"], serde_json::json!(["cat", "/made"]));
+    let container = require!(buildah.run(&["from", &policy, &name]));
+    let files = Path::new(&require!(buildah.run(&["mount", &container]))).to_owned();
+    let length = |name: &str| std::fs::metadata(files.join(name)).map(|it| it.len()).ok();
+    assert_eq!((length("made"), length("large")), (Some(5), Some(3_000_000)));
+    assert_eq!(std::fs::read_dir(files.join("many")).expect("it is unpacked").count(), 500);
+    let manifest = registry.client().manifest("team/app", "1").expect("it was pushed");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("it is JSON");
+    let index = &manifest["layers"].as_array().expect("a list").last().expect("some");
+    assert!(index["annotations"]["dev.coracle.layer.index"].is_string(), "{manifest}");
 }
 
 #[test]
