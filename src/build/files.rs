@@ -4,8 +4,8 @@
 //! table of contents that the registry's may have at its end, or of the registry's while it streams by.
 //! A blob is kept only if somebody will want all of it.
 //!
-//! What a blob was read for is an index of its diff ID. A table of contents is only what a manifest says
-//! of a layer: it counts for the layers that name that very table, where a blob is not kept, and never for
+//! What a blob was read for is an index of that blob and of the diff ID that it has. A table of contents
+//! is only what a manifest says of a layer: it counts for the layers that name that very table, where a blob is not kept, and never for
 //! the contents of files.
 
 use std::collections::BTreeMap;
@@ -147,7 +147,7 @@ impl Files {
             LayerIndex::decode(&bytes)
         };
         let of_table = || read(self.path_of_table(&table(layer, keep)?));
-        read(self.path(layer)).filter(LayerIndex::has_places).or_else(of_table)
+        read(self.path(layer)).or_else(of_table)
     }
 
     /// The index with the places of contents, which the other one lacks.
@@ -247,7 +247,8 @@ impl Files {
         found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing()))
     }
 
-    /// The blob from the store. It is verified once, as indexes come from other builds.
+    /// The blob from the store. It is verified once, as indexes come from other builds: which diff ID it
+    /// has, whoever made the index has seen.
     fn open(&self, layer: &Layer) -> io::Result<File> {
         self.fetch(layer)?;
         let (store, digest) = (&self.workshop.store, layer.descriptor.digest);
@@ -261,11 +262,12 @@ impl Files {
     }
 
     fn path(&self, layer: &Layer) -> PathBuf {
-        self.workshop.store.indexes_dir().join(layer.diff_id.0.hex())
+        let (blob, content) = (layer.descriptor.digest.hex(), layer.diff_id.0.hex());
+        self.workshop.store.indexes_dir().join(format!("{blob}-{content}"))
     }
 
     fn path_of_table(&self, table: &TableOfContents) -> PathBuf {
-        self.workshop.store.indexes_dir().join(format!("{}.table", table.digest.hex()))
+        self.workshop.store.indexes_dir().join(format!("{}.contents", table.digest.hex()))
     }
 }
 

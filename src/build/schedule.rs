@@ -22,6 +22,7 @@ use crate::build::step;
 use crate::layer::TableOfContents;
 use crate::layer::Tree;
 use crate::oci::ChainId;
+use crate::oci::DiffId;
 use crate::oci::Digest;
 use crate::oci::Layer;
 use crate::oci::Timestamp;
@@ -83,11 +84,11 @@ impl BuiltStage {
         ChainId::of(self.layers.iter().map(|built| built.layer.diff_id))
     }
 
-    /// The tables of contents that the layers of the base name.
-    pub(crate) fn tables(&self) -> Vec<Digest> {
+    /// The tables of contents that layers of the base name, each with its layer.
+    pub(crate) fn tables(&self) -> Vec<(DiffId, Digest)> {
         let base = self.layers.iter().filter(|built| built.origin == LayerOrigin::Base);
         let table = |built: &BuiltLayer| TableOfContents::of(&built.layer.descriptor);
-        base.filter_map(|built| Some(table(built)?.digest)).collect()
+        base.filter_map(|built| Some((built.layer.diff_id, table(built)?.digest))).collect()
     }
 
     /// The layers alone.

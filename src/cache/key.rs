@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{ChainId, Compression, Digest, Digester, Platform, Timestamp};
+use crate::oci::{ChainId, Compression, DiffId, Digest, Digester, Platform, Timestamp};
 use crate::plan::{
     Access, AddStep, CacheMount, Chmod, CopyFrom, CopyStep, MountKind, Network, Remote, RunMount,
     RunSettings, RunStep, SecretMount, Sharing, Source, SshMount, Ulimit, WorkdirStep,
@@ -52,9 +52,9 @@ impl CacheKey {
 pub struct Surroundings<'a> {
     /// The layers below; `None` where there are none.
     pub below: Option<ChainId>,
-    /// The tables of contents that layers of the base name: what they say of a layer, nobody has compared
-    /// with it.
-    pub tables: &'a [Digest],
+    /// The tables of contents that layers of the base name, each with its layer: what they say of it,
+    /// nobody has compared with it.
+    pub tables: &'a [(DiffId, Digest)],
     /// The platform of the stage.
     pub platform: &'a Platform,
     /// `SOURCE_DATE_EPOCH`.
@@ -265,8 +265,8 @@ impl Builder {
     /// The layers below for a step that has no need of them unpacked.
     fn looked_into(&mut self, surroundings: &Surroundings<'_>) {
         self.below(surroundings);
-        for table in surroundings.tables {
-            self.part("table of contents", table.to_string());
+        for (layer, table) in surroundings.tables {
+            self.part("table of contents", format!("{layer} {table}"));
         }
     }
 
@@ -306,7 +306,7 @@ fn digest(instruction: &str, parts: &[Part]) -> Digest {
 mod tests {
     use super::*;
     use crate::dockerfile::Span;
-    use crate::oci::{DiffId, ImagePath};
+    use crate::oci::ImagePath;
     use crate::plan::{Access, Sharing, StageId};
 
     fn host() -> Platform {
@@ -535,8 +535,13 @@ mod tests {
         let key = |surroundings: Surroundings<'_>| workdir(&surroundings, &step).digest();
         let below = Some(ChainId::base(DiffId(Digest::of("layer"))));
         assert_ne!(key(first), key(Surroundings { below, ..first }));
-        let tables = &[Digest::of("table")];
+        let of = |layer: &str| [(DiffId(Digest::of(layer)), Digest::of("table"))];
+        let (tables, others) = (&of("layer")[..], &of("other")[..]);
         assert_ne!(key(first), key(Surroundings { tables, ..first }));
+        assert_ne!(
+            key(Surroundings { tables: others, ..first }),
+            key(Surroundings { tables, ..first })
+        );
         let command = |tables| run(&Surroundings { tables, ..first }, &run_step(), &Digest::of(""));
         assert_eq!(command(tables).digest(), command(&[]).digest(), "its layers are unpacked");
         let source_date_epoch = Some(Timestamp::EPOCH);

@@ -22,6 +22,9 @@ use crate::oci::{ImagePath, Timestamp};
 
 const BLOCK: usize = 512;
 
+/// No kernel takes a longer one.
+pub(crate) const LONGEST_PATH: usize = 4096;
+
 /// The most that names, links, PAX records and sparse maps of one entry may take.
 const MAX_EXTENSION: u64 = 1 << 20;
 
@@ -200,6 +203,9 @@ impl<R: Read> LayerReader<R> {
         }
         if name.contains(&0) {
             return Err(bad("a name holds a zero byte"));
+        }
+        if name.len() > LONGEST_PATH {
+            return Err(bad("a name has more than 4096 bytes"));
         }
         let mut path = ImagePath::new(&name);
         let kind = match kind {

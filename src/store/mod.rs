@@ -9,8 +9,8 @@
 //! blobs/sha256/<hex>   manifests, configs, layers
 //! snapshots/           unpacked layers (`snapshot`)
 //! cache/               what steps have made (`cache`)
-//! indexes/<hex>        what files a layer has, by diff ID (`layer::LayerIndex`)
-//! indexes/<hex>.table  the same, by the digest of a table of contents that a layer names
+//! indexes/<hex>-<hex>  what files a layer has, by blob and diff ID (`layer::LayerIndex`)
+//! indexes/<hex>.contents  the same, by the digest of a table of contents that a layer names
 //! origins/<hex>        which registries have a blob
 //! downloads/<hex>      which blob a URL gave, and how to ask whether it is still the same (`fetch`)
 //! git/<hex>            what has been fetched of a git repository (`fetch`)

@@ -298,6 +298,40 @@ fn what_a_manifest_says_of_a_layer_is_not_believed_of_another() {
 }
 
 #[test]
+fn what_is_known_of_a_layer_is_not_believed_of_another_blob() {
+    let bench = require!(Bench::new(Who::Single));
+    let push = |repository: &str, text: &str| {
+        let mut layer = LayerBuilder::new();
+        layer.file("sh", 0o755, text.as_bytes());
+        base::push(&bench.registry, repository, "latest", &[layer.finish()], &json!({}));
+        let client = bench.registry.client();
+        let manifest = client.manifest(repository, "latest").expect("it was pushed");
+        serde_json::from_slice::<serde_json::Value>(&manifest).expect("it is JSON")
+    };
+    let (honest, mut evil) = (push("team/honest", "good"), push("team/evil", "evil"));
+    let client = bench.registry.client();
+    let config = honest["config"]["digest"].as_str().expect("a digest");
+    client.put_blob("team/evil", &client.blob("team/honest", config).expect("it is there"));
+    evil["config"] = honest["config"].clone();
+    client.put_manifest("team/evil", "latest", base::MANIFEST, evil.to_string().as_bytes());
+    let build = |dockerfile: &str| {
+        let address = bench.proxy.address();
+        bench
+            .context
+            .write("Dockerfile", dockerfile.replace("REPOSITORY", &format!("{address}/team")));
+        let name = format!("{address}/team/made:1");
+        let directory = bench.context.path().display().to_string();
+        bench.coracle.run_without_namespaces(&["build", "-t", &name, "--push", &directory])
+    };
+    build("FROM REPOSITORY/honest\nWORKDIR /w\n").ok();
+    let copy = "FROM scratch\nCOPY --from=REPOSITORY/IMAGE /sh /\n";
+    build(&copy.replace("IMAGE", "evil")).fails(4, &["the layer unpacks to"]);
+    build(&copy.replace("IMAGE", "honest")).ok();
+    let image = Image::from_registry(&bench.registry, "team/made", "1");
+    assert_eq!(image.files()["sh"].text(), "good");
+}
+
+#[test]
 fn a_table_of_contents_that_cannot_be_had_is_done_without() {
     let mut bench = require!(Bench::new(Who::Single));
     require!(push_chunked_base(&bench.registry));

@@ -8,11 +8,13 @@
 //! Spec: <https://github.com/containers/storage/blob/main/docs/containers-storage-zstd-chunked.md>.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::layer::index::table::{Form, LIMIT, ROOM, TableOfContents};
 use crate::layer::index::{Member, Members, NOWHERE};
@@ -30,10 +32,11 @@ const CRFS: u64 = 1;
 const VERSION: u64 = 1;
 
 /// The table.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Table {
     version: u64,
-    entries: Vec<Row>,
+    #[serde(deserialize_with = "members")]
+    entries: Vec<Member>,
 }
 
 /// One row of it.
@@ -73,16 +76,33 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<Member>> {
     let unpacked = zstd::Decoder::with_buffer(bytes).ok()?;
     unpacked.take(LIMIT).read_to_end(&mut text).ok()?;
     let table: Table = serde_json::from_slice(&text).ok()?;
-    if table.version != VERSION {
-        return None;
-    }
-    let mut members = Members::within(ROOM);
-    for row in table.entries {
-        if let Some(entry) = row.entry().ok()? {
-            members.push(Member { entry, start: NOWHERE, content: None })?;
+    (table.version == VERSION).then_some(table.entries)
+}
+
+/// Reads the rows, and keeps no more of them than there is room for.
+fn members<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Member>, D::Error> {
+    struct Rows;
+
+    impl<'de> Visitor<'de> for Rows {
+        type Value = Vec<Member>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("rows of files")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
+            let mut members = Members::within(ROOM);
+            while let Some(row) = rows.next_element::<Row>()? {
+                let entry = row.entry().map_err(|Malformed| A::Error::custom("a row is wrong"))?;
+                let Some(entry) = entry else { continue };
+                let added = members.push(Member { entry, start: NOWHERE, content: None });
+                added.ok_or_else(|| A::Error::custom("there are too many rows"))?;
+            }
+            Ok(members.all)
         }
     }
-    Some(members.all)
+
+    input.deserialize_seq(Rows)
 }
 
 /// A row that makes no sense.

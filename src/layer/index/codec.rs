@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::layer::index::{Member, Members};
+use crate::layer::index::{Member, Members, XATTR_SIZE};
 use crate::layer::{Entry, Kind};
 use crate::oci::{Digest, ImagePath, Timestamp};
 
@@ -30,6 +30,10 @@ const LEVEL: i32 = 3;
 
 /// No such file refers back by more than this power of two.
 const WINDOW_LOG: u32 = 24;
+
+/// About how much memory the attributes of one file may take: of an archive's, the text has at most
+/// 1 MiB.
+const XATTRS: usize = 8 << 20;
 
 const FILE: u64 = 0;
 const DIRECTORY: u64 = 1;
@@ -220,10 +224,11 @@ impl<'a> Reader<'a> {
         let seconds = self.number()?;
         let seconds = (seconds >> 1).cast_signed() ^ -(seconds & 1).cast_signed();
         let mtime = Timestamp { seconds, nanoseconds: self.small()? };
-        let mut xattrs = BTreeMap::new();
+        let (mut xattrs, mut room) = (BTreeMap::new(), XATTRS);
         for _ in 0..self.size()? {
-            let name = self.bytes()?.to_vec();
-            xattrs.insert(name, self.bytes()?.to_vec());
+            let (name, value) = (self.bytes()?, self.bytes()?);
+            room = room.checked_sub(name.len() + value.len() + XATTR_SIZE)?;
+            xattrs.insert(name.to_vec(), value.to_vec());
         }
         let entry = Entry { path, kind, mode, uid, gid, mtime, xattrs };
         let start = self.number()?;
@@ -342,6 +347,17 @@ mod tests {
         let bytes = encode(&vec![member; 100_000]).expect("in memory");
         assert!(bytes.len() < 2000, "{}", bytes.len());
         assert!(decode(&bytes, 64 << 20).is_none());
+        // One file with a million attributes.
+        let mut output = Writer::default();
+        for number in [0, 1, u64::from(b'/'), FIFO, 0, 0, 0, 0, 0, 1_000_000] {
+            output.number(number);
+        }
+        for number in 0..1_000_000_u32 {
+            output.bytes(&number.to_le_bytes());
+            output.bytes(b"");
+        }
+        let packed = zstd::encode_all(&output.0[..], LEVEL).expect("in memory");
+        assert!(decode(&[MAGIC, &raw(&packed), &packed].concat(), LIMIT).is_none());
         let packed = zstd::encode_all(&*vec![0; 1 << 20], LEVEL).expect("in memory");
         let bytes = [MAGIC, &raw(&packed), &packed].concat();
         assert!(decode(&bytes, 1 << 16).is_none());

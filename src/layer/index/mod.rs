@@ -36,6 +36,9 @@ const LIMIT: usize = 1 << 30;
 /// About what an entry takes beside its names.
 const ENTRY_SIZE: usize = 256;
 
+/// About what an extended attribute takes beside its name and value.
+const XATTR_SIZE: usize = 64;
+
 /// The place of members of which only a table of contents is known ([`table`]).
 const NOWHERE: u64 = u64::MAX;
 
@@ -115,7 +118,7 @@ impl Member {
             _ => 0,
         };
         let xattrs = self.entry.xattrs.iter();
-        let xattrs: usize = xattrs.map(|(name, value)| name.len() + value.len() + 64).sum();
+        let xattrs: usize = xattrs.map(|(name, value)| name.len() + value.len() + XATTR_SIZE).sum();
         let content = self.content.as_ref().map_or(0, |content| content.len());
         ENTRY_SIZE + self.entry.path.as_bytes().len() + target + xattrs + content
     }

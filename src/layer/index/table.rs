@@ -5,6 +5,7 @@
 //! and `behind`, which coracle makes.
 
 use crate::layer::index::{LayerIndex, Member, behind, chunked, is_kept};
+use crate::layer::read::LONGEST_PATH;
 use crate::layer::{Kind, whiteout};
 use crate::oci::{Descriptor, Digest};
 
@@ -59,10 +60,10 @@ impl TableOfContents {
 /// Whether an archive could say this: what is not in an archive is made by nobody's `LayerReader`.
 fn is_possible(member: &Member) -> bool {
     let Member { entry, content, start: _ } = member;
-    let has_no_zero = |bytes: &[u8]| !bytes.contains(&0);
+    let is_path = |bytes: &[u8]| !bytes.contains(&0) && bytes.len() <= LONGEST_PATH;
     let leads_somewhere = match &entry.kind {
-        Kind::Symlink { target } => !target.is_empty() && has_no_zero(target),
-        Kind::Hardlink { target } => has_no_zero(target.as_bytes()),
+        Kind::Symlink { target } => !target.is_empty() && is_path(target),
+        Kind::Hardlink { target } => is_path(target.as_bytes()),
         Kind::Socket => false,
         _ => true,
     };
@@ -70,7 +71,7 @@ fn is_possible(member: &Member) -> bool {
         let is_all = entry.kind == Kind::File { size: content.len() as u64 };
         is_all && is_kept(entry)
     });
-    let is_named = has_no_zero(entry.path.as_bytes()) && !whiteout::is_reserved(&entry.path);
+    let is_named = is_path(entry.path.as_bytes()) && !whiteout::is_reserved(&entry.path);
     let is_number = entry.mode <= 0o7777 && entry.mtime.nanoseconds < 1_000_000_000;
     is_named && leads_somewhere && holds_that && is_number
 }
@@ -98,6 +99,7 @@ mod tests {
         check(true, symlink("/l", "x").0, None);
         check(false, symlink("/l", "").0, None);
         check(false, symlink("/l", "a\0b").0, None);
+        check(false, entry(format!("/{}", "a/".repeat(3000)), Kind::Fifo), None);
         let mut odd = passwd();
         odd.mode = 0o10_000;
         check(false, odd, None);
