@@ -5,8 +5,8 @@
 //! A blob is kept only if somebody will want all of it.
 //!
 //! What a blob was read for is an index of that blob and of the diff ID that it has. A table of contents
-//! is only what a manifest says of a layer: it counts for the layers that name that very table, where a blob is not kept, and never for
-//! the contents of files.
+//! is only what a manifest says of a layer: it counts for the layers that name that very table, where
+//! the blob is not kept, and for the content of no file but the user database.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

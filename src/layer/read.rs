@@ -562,6 +562,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_no_kernel_takes_is_refused() {
+        let read = |names: usize| {
+            let (bytes, _) = archive(&[file(&"/a".repeat(names), "")]);
+            read_all(&bytes, Names::Layer)
+        };
+        assert_eq!(read(2048).expect("long enough").len(), 1);
+        let error = read(2050).expect_err("too long");
+        assert!(error.to_string().contains("more than 4096 bytes"), "{error}");
+    }
+
+    #[test]
     fn reserved_names_are_names_in_plain_archives() {
         let (bytes, _) = archive(&[(entry("/d/x", Kind::Whiteout), ""), file("/f", "")]);
         let paths = |names| {

@@ -9,7 +9,7 @@ use crate::layer::read::LONGEST_PATH;
 use crate::layer::{Kind, whiteout};
 use crate::oci::{Descriptor, Digest};
 
-/// The most that a table may take, packed and unpacked: that of a hundred thousand files does not.
+/// The most that a table may take as it is in the blob; that of a hundred thousand files does not.
 pub(super) const LIMIT: u64 = 64 << 20;
 
 /// About how much memory the index may take that comes out of one.
@@ -57,7 +57,7 @@ impl TableOfContents {
     }
 }
 
-/// Whether an archive could say this: what is not in an archive is made by nobody's `LayerReader`.
+/// Whether an archive could say this, as a `LayerReader` reads it.
 fn is_possible(member: &Member) -> bool {
     let Member { entry, content, start: _ } = member;
     let is_path = |bytes: &[u8]| !bytes.contains(&0) && bytes.len() <= LONGEST_PATH;
